@@ -1,0 +1,1 @@
+"""The PyTorch side of M2H: networks, checkpoints, the deploy graph, engine building and parity."""

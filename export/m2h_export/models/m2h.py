@@ -1,0 +1,214 @@
+"""The M2H networks (arXiv 2510.17363; where the paper and the published weights differ, the weights decide)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from m2h_export.models.cross_task import CrossTaskLayer, Mixing
+from m2h_export.models.fusion import FusionBlock
+from m2h_export.models.heads import ContextHead, PlainHead
+from m2h_export.models.layers import ConvUnit, fit, up2
+from m2h_export.models.reassembly import Reassemble, UniqueFeature
+from m2h_export.models.restoration import Restore
+from m2h_export.models.vit import VIT_B, VIT_L, VIT_S, VIT_TINY, DinoV2, Tokens, ViTConfig
+from m2h_runtime.errors import InputError
+
+TASKS = ("edges", "normals", "sem_seg", "depth")
+"""Token order and norm index of the cross-task attention."""
+
+MIN_DEPTH_M = 0.001
+
+
+@dataclass(frozen=True)
+class M2HConfig:
+    """Everything that tells the variants apart.
+
+    Attributes:
+        name: as `build_model` and the manifest call it.
+        backbone: the ViT.
+        channels: C, of the task maps.
+        head_channels: channels at the heads' input and after each of their 2× upsampling blocks.
+        reassembled: channels of the four reassembled maps.
+        light: depthwise separable convolutions and a half-resolution attention detour (`m2h-small`).
+        attention_channels: width of the cross-task tokens.
+        last_fusion_upsamples: the finest fusion block doubles its size; off in `m2h-nano`.
+        num_classes: of the semantic head.
+        mixing: how tasks meet; "mha" and "none" are the paper's ablations (Table VI).
+        ggfm: global gated feature merging; off is the paper's ablation.
+        heads: attention heads of the cross-task layers.
+        window: side of an attention window, in tokens.
+        mean, std: what the network's input was normalised with, per RGB channel of 0..1.
+    """
+
+    name: str
+    backbone: ViTConfig
+    channels: int
+    head_channels: tuple[int, ...]
+    reassembled: tuple[int, int, int, int]
+    light: bool
+    attention_channels: int
+    last_fusion_upsamples: bool = True
+    num_classes: int = 41
+    mixing: Mixing = "wmca"
+    ggfm: bool = True
+    heads: int = 4
+    window: int = 7
+    mean: tuple[float, float, float] = (0.4803, 0.4800, 0.4723)
+    std: tuple[float, float, float] = (0.2594, 0.2573, 0.2641)
+
+
+_FULL = M2HConfig("m2h", VIT_S, 256, (256, 128, 64), (48, 96, 192, 384), light=False, attention_channels=256)
+_SMALL = M2HConfig("m2h-small", VIT_S, 96, (96, 128, 64), (48, 96, 192, 384), light=True, attention_channels=24)
+_NANO = M2HConfig(
+    "m2h-nano",
+    VIT_TINY,
+    64,
+    (64, 32),
+    (32, 48, 64, 96),
+    light=True,
+    attention_channels=32,
+    last_fusion_upsamples=False,
+)
+MODELS = {
+    config.name: config
+    for config in (
+        _FULL,
+        replace(_FULL, name="m2h-vitb", backbone=VIT_B),
+        replace(_FULL, name="m2h-vitl", backbone=VIT_L),
+        _SMALL,
+        replace(_SMALL, name="m2h-small-vitb", backbone=VIT_B),
+        replace(_SMALL, name="m2h-small-vitl", backbone=VIT_L),
+        _NANO,
+    )
+}
+
+
+class M2HHead(nn.Module):
+    """Everything after the backbone; the state dict's `mlt_head.`."""
+
+    def __init__(self, config: M2HConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, light, width = config.channels, config.light, config.backbone.width
+        self.reassemble_blocks = Reassemble(width, config.reassembled, light=light)
+        self.convs = nn.ModuleList(ConvUnit(r, c, 3, light=light, bias=False) for r in config.reassembled)
+        for task in TASKS:
+            setattr(self, f"fusion_blocks_{task}", self._branch())
+            setattr(self, f"project_{task}", ConvUnit(c, c, 3, light=light, bias=True, after="relu"))
+        if config.mixing != "none":
+            window = config.window if config.mixing == "wmca" else None
+            if light:
+                self.pre_attn_proj = self._per_task(c, config.attention_channels)
+                self.post_attn_proj = self._per_task(config.attention_channels, c)
+            self.cross_attn = nn.ModuleList(
+                CrossTaskLayer(config.attention_channels, config.heads, len(TASKS), window) for _ in range(2)
+            )
+        if config.ggfm:
+            self.unique_depth_feature = UniqueFeature(width, c, light=light)
+            self.unique_semantic_feature = UniqueFeature(width, c, light=light)
+            self.restore_depth = Restore(c, light=light)
+            self.restore_semseg = Restore(c, light=light)
+        self.conv_depth = ContextHead(config.head_channels, 1, 3, light=light)
+        self.seg_out = ContextHead(config.head_channels, config.num_classes, 1, light=light)
+        self.conv_normal = PlainHead(config.head_channels, 3, light=light)
+        self.conv_edge = PlainHead(config.head_channels, 1, light=light)
+
+    def _branch(self) -> nn.ModuleList:
+        c, light, last = self.config.channels, self.config.light, self.config.last_fusion_upsamples
+        return nn.ModuleList(
+            FusionBlock(c, light=light, has_skip=i > 0, upsample=last or i < 3) for i in range(4)
+        )
+
+    @staticmethod
+    def _per_task(cin: int, cout: int) -> nn.ModuleDict:
+        return nn.ModuleDict({task: nn.Conv2d(cin, cout, 1) for task in TASKS})
+
+    def task_maps(self, tapped: list[Tokens]) -> list[Tensor]:
+        """The preliminary task features F^t (eq. 3), (B, C, 16q, 16r) each, in the order of `TASKS`."""
+        pyramid = [conv(x) for conv, x in zip(self.convs, self.reassemble_blocks(tapped), strict=True)]
+        maps = []
+        for task in TASKS:
+            x = None
+            for block, level in zip(getattr(self, f"fusion_blocks_{task}"), reversed(pyramid), strict=True):
+                x = block(level) if x is None else block(x, level)
+            maps.append(getattr(self, f"project_{task}")(x))
+        return maps
+
+    def mix(self, maps: list[Tensor]) -> list[Tensor]:
+        """Cross-task attention (eq. 4a); the light head takes a detour at half size and a quarter of the width."""
+        if self.config.mixing == "none":
+            return maps
+        if self.config.light:
+            maps = [F.max_pool2d(self.pre_attn_proj[t](x), 2) for t, x in zip(TASKS, maps, strict=True)]
+        for layer in self.cross_attn:
+            maps = layer(maps)
+        if self.config.light:
+            maps = [self.post_attn_proj[t](up2(x)) for t, x in zip(TASKS, maps, strict=True)]
+        return maps
+
+    def forward(self, tapped: list[Tokens], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Four tapped ViT outputs and the picture's (H, W), to the network's outputs at that size."""
+        own = self.task_maps(tapped)
+        edges, normals, semantics, depth = self.mix(own)
+        if self.config.ggfm:
+            last = tapped[-1].patches
+            depth = self.restore_depth(own[3], depth, self.unique_depth_feature(last))
+            semantics = self.restore_semseg(own[2], semantics, self.unique_semantic_feature(last))
+        return {
+            "depth": fit(F.relu(self.conv_depth(depth)) + MIN_DEPTH_M, size),
+            "semantics": fit(self.seg_out(semantics), size),
+            # Normalised before the resize and not again after it: across creases they come out a little short.
+            "normals": fit(F.normalize(torch.tanh(self.conv_normal(normals)), dim=1), size),
+            "edges": fit(self.conv_edge(edges), size),
+        }
+
+
+class M2H(nn.Module):
+    """An M2H network: picture in, four dense predictions out."""
+
+    def __init__(self, config: M2HConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = DinoV2(config.backbone)
+        self.mlt_head = M2HHead(config)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Predict the four tasks.
+
+        Args:
+            image: float (B, 3, H, W), RGB, normalised with the config's mean and std; any H and W.
+
+        Returns:
+            `depth` (B, 1, H, W) metres, >= 0.001; `semantics` (B, K, H, W) logits; `normals` (B, 3, H, W),
+            about unit length; `edges` (B, 1, H, W) logits.
+        """
+        out: dict[str, Tensor] = self.mlt_head(self.backbone(image), (image.shape[-2], image.shape[-1]))
+        return out
+
+
+def build_model(
+    name: str, num_classes: int = 41, *, mixing: Mixing | None = None, ggfm: bool | None = None
+) -> M2H:
+    """A network by name, with fresh weights, in training mode.
+
+    Args:
+        name: one of `MODELS`; "m2h" and "m2h-small" load the published state dicts with `strict=True`.
+        num_classes: of the semantic head.
+        mixing: "wmca" (as published), or the paper's ablations "mha" and "none".
+        ggfm: False leaves out the global gated feature merging, the paper's other ablation.
+
+    Raises:
+        InputError: no network of that name.
+    """
+    if name not in MODELS:
+        raise InputError(f"no network {name!r}; there are {', '.join(MODELS)}")
+    config = replace(MODELS[name], num_classes=num_classes)
+    if mixing is not None:
+        config = replace(config, mixing=mixing)
+    if ggfm is not None:
+        config = replace(config, ggfm=ggfm)
+    return M2H(config)
