@@ -1,0 +1,122 @@
+"""The deploy form of the backbone and of token reassembly, for one picture size and batch 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from m2h_export.deploy.algebra import bias64, linear, pointwise_of
+
+if TYPE_CHECKING:
+    from m2h_export.models.layers import ConvUnit
+    from m2h_export.models.reassembly import Reassemble
+    from m2h_export.models.vit import Block, DinoV2
+
+
+class DeployBlock(nn.Module):
+    """A transformer block with the attention scale inside q and LayerScale inside the projections."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        attention = block.attn
+        width = attention.proj.in_features
+        self.heads = attention.heads
+        scale = torch.ones(3 * width, dtype=torch.float64)
+        scale[:width] = (width // self.heads) ** -0.5
+        qkv = attention.qkv
+        self.qkv = linear(qkv.weight.double() * scale[:, None], bias64(qkv) * scale)
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.proj = _scaled(attention.proj, block.ls1.gamma)
+        self.fc1 = block.mlp.fc1
+        self.fc2 = _scaled(block.mlp.fc2, block.ls2.gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, N, D) to (1, N, D)."""
+        _, count, width = x.shape
+        qkv = self.qkv(self.norm1(x)).view(count, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(1, 2, 0, 3)  # (3, heads, N, d)
+        y = torch.softmax(q @ k.transpose(1, 2), dim=-1) @ v
+        x = x + self.proj(y.transpose(0, 1).reshape(1, count, width))
+        out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return out
+
+
+def _scaled(layer: nn.Linear, gamma: Tensor) -> nn.Linear:
+    factor = gamma.detach().double()
+    return linear(layer.weight.double() * factor[:, None], bias64(layer) * factor)
+
+
+class DeployEncoder(nn.Module):
+    """The ViT for pictures of one size: position embedding interpolated and stored, border added in the graph."""
+
+    def __init__(self, vit: DinoV2, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid, self.padding, self.tapped = vit.grid(*size), vit.padding(*size), vit.config.tapped
+        self.project = vit.patch_embed.proj
+        with torch.no_grad():
+            positions = vit.positions(*self.grid)
+            self.register_buffer("cls", vit.cls_token + positions[:, :1])  # (1, 1, D)
+            self.register_buffer("positions", positions[:, 1:].clone())  # (1, h·w, D)
+        self.blocks = nn.ModuleList(DeployBlock(cast("Block", block)) for block in vit.blocks)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Normalised (1, 3, H, W) to the tapped tokens (1, 1 + h·w, D)."""
+        if any(self.padding):
+            image = F.pad(image, self.padding)
+        patches = self.project(image).flatten(2).transpose(1, 2) + self.positions
+        x = torch.cat([cast("Tensor", self.cls), patches], dim=1)
+        tokens = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.tapped:
+                tokens.append(x)
+        return tokens
+
+
+class DeployReadout(nn.Module):
+    """GELU(W [patch, class] + b), then the 1 × 1 projection, on tokens.
+
+    W is split: its class half acts once per picture instead of once per patch.
+    """
+
+    def __init__(self, readout: nn.Linear, project: ConvUnit) -> None:
+        super().__init__()
+        width = readout.out_features
+        weight = readout.weight.detach()
+        self.patch = nn.Linear(width, width, bias=False)
+        self.patch.weight.data = weight[:, :width].clone()
+        self.cls = linear(weight[:, width:], bias64(readout))
+        self.project = linear(*pointwise_of(project))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(1, 1 + N, D) to (1, N, c)."""
+        out: Tensor = self.project(F.gelu(self.patch(tokens[:, 1:]) + self.cls(tokens[:, :1])))
+        return out
+
+
+class DeployReassemble(nn.Module):
+    """Tokens to maps at 4×, 2×, 1× and ½× the patch grid."""
+
+    def __init__(self, published: Reassemble, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid = grid
+        self.readouts = nn.ModuleList(
+            DeployReadout(cast("nn.Linear", cast("nn.Sequential", readout)[0]), cast("ConvUnit", project))
+            for readout, project in zip(published.readout_projects, published.projects, strict=True)
+        )
+        self.resize_layers = published.resize_layers
+
+    def forward(self, tapped: list[Tensor]) -> list[Tensor]:
+        """(1, 1 + h·w, D) each, to (1, c_i, ·, ·), finest first."""
+        maps = []
+        for tokens, readout, resize in zip(tapped, self.readouts, self.resize_layers, strict=True):
+            maps.append(resize(tokens_to_map(readout(tokens), self.grid)))
+        return maps
+
+
+def tokens_to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(1, h·w, c) to (1, c, h, w)."""
+    return tokens.transpose(1, 2).reshape(1, -1, *grid)
