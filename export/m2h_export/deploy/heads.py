@@ -13,9 +13,9 @@ from m2h_export.deploy.algebra import (
     TapsConv,
     bias64,
     conv1x1,
-    dense,
     fold_conv_norm,
     fold_norm,
+    linear,
     matrix,
 )
 from m2h_export.models.heads import Aspp, ContextHead, LightAspp, LightUpsampleBlock, PlainHead, UpsampleBlock
@@ -217,22 +217,25 @@ class DeployDepthHead(_Context):
 
 
 class DeploySemanticHead(_Context):
-    """Semantics: the class layer acts before the attention and the resize, in one product with the taps."""
+    """Semantics: the spatial attention as taps, the class layer as a matrix product per output pixel."""
 
     def __init__(
-        self, head: ContextHead, size: tuple[int, int], out: tuple[int, int], before: Tensor | None = None
+        self, head: ContextHead, size: tuple[int, int], out: tuple[int, int] | None, before: Tensor | None = None
     ) -> None:
         super().__init__(head, size, before)
         self.out = out
         spatial = cast("nn.Conv2d", head.spatial_attn[0])
         self.taps = conv1x1(TapsConv.taps(spatial), None)
-        self.final = conv1x1(dense(head.final_conv), bias64(head.final_conv))
+        self.final = linear(matrix(head.final_conv), bias64(head.final_conv))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(1, C, H, W) to logits (1, K, *out)."""
+        """(1, C, H, W) to logits (1, K, *out), or on the head's own grid if `out` is None."""
         x = self.body(x)
-        logits: Tensor = self.final(fit(x * self.attention(self.taps(x)), self.out))
-        return logits
+        features = x * self.attention(self.taps(x))
+        if self.out is not None:
+            features = fit(features, self.out)
+        logits: Tensor = self.final(features.permute(0, 2, 3, 1))  # classes last, as the contract stage reads them
+        return logits.permute(0, 3, 1, 2)
 
 
 class DeployPlainHead(nn.Module):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2h_export.deploy.algebra import matrix
-from m2h_export.deploy.decoder import DeployBranches, DeployCrossTask, DeployRestore, DeployUnique
+from m2h_export.deploy.decoder import DeployBranches, DeployCrossTask, DeployRestore, DeployUnique, side_by_side
 from m2h_export.deploy.encoder import DeployEncoder, DeployReassemble
 from m2h_export.deploy.heads import DeployDepthHead, DeployPlainHead, DeploySemanticHead
 from m2h_export.models.layers import fit, up2
@@ -34,9 +34,8 @@ class DeployM2H(nn.Module):
         self.reassemble = DeployReassemble(head.reassemble_blocks, grid)
         self.convs = head.convs
         self.branches = DeployBranches(
-            [getattr(head, f"fusion_blocks_{task}") for task in TASKS],
+            [list(getattr(head, f"fusion_blocks_{task}")) for task in TASKS],
             [getattr(head, f"project_{task}") for task in TASKS],
-            light=config.light,
         )
         half = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)
         steps = 4 if config.last_fusion_upsamples else 3
@@ -46,7 +45,8 @@ class DeployM2H(nn.Module):
             mixed = (full[0] // 2, full[1] // 2) if config.light else full
             self.cross_task = DeployCrossTask(head.cross_attn, mixed)
             if config.light:
-                self.pre, self.post = head.pre_attn_proj, head.post_attn_proj
+                self.pre = side_by_side([[cast("nn.Conv2d", head.pre_attn_proj[task])] for task in TASKS])
+                self.post = head.post_attn_proj
         before: dict[str, Tensor | None] = {"depth": None, "sem_seg": None}
         if config.ggfm:
             self.unique_depth = DeployUnique(head.unique_depth_feature, grid)
@@ -56,7 +56,9 @@ class DeployM2H(nn.Module):
             if not config.light:  # out_conv moves into the dense ASPP branches
                 before = {"depth": matrix(head.restore_depth.out_conv), "sem_seg": matrix(head.restore_semseg.out_conv)}
         self.depth = DeployDepthHead(head.conv_depth, full, before["depth"])
-        self.semantics = DeploySemanticHead(head.seg_out, full, size, before["sem_seg"])
+        self.semantics = DeploySemanticHead(
+            head.seg_out, full, size if config.labels == "smooth" else None, before["sem_seg"]
+        )
         self.normals = DeployPlainHead(head.conv_normal, full)
         self.edges = DeployPlainHead(head.conv_edge, full)
         self.requires_grad_(requires_grad=False)
@@ -68,13 +70,14 @@ class DeployM2H(nn.Module):
         post = cast("nn.Conv2d", self.post[task]) if mixed != full else None
         return DeployRestore(restore, post, full, mixed, (2 * half[0], 2 * half[1]))
 
-    def _mix(self, own: list[Tensor]) -> list[Tensor]:
-        """Cross-task attention; the light head's result is still small and narrow."""
+    def _mix(self, own: Tensor) -> list[Tensor]:
+        """Cross-task attention on (1, T·C, H, W); the light head's result is still small and narrow."""
         if self.config.mixing == "none":
-            return own
+            return list(own.chunk(len(TASKS), dim=1))
         if self.config.light:
-            own = [F.max_pool2d(self.pre[task](x), 2) for task, x in zip(TASKS, own, strict=True)]
-        return list(self.cross_task(torch.cat(own)).split(1))
+            own = F.max_pool2d(self.pre(own), 2)
+        mixed = self.cross_task(own.unflatten(1, (len(TASKS), -1))[0])
+        return list(mixed.split(1))
 
     def _widen(self, task: str, x: Tensor) -> Tensor:
         """The light head's way back from the attention's width and size."""
@@ -83,13 +86,14 @@ class DeployM2H(nn.Module):
         return up2(self.post[task](x))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Normalised (1, 3, H, W) of this size to the outputs of `M2H.forward`."""
+        """Normalised (1, 3, H, W) of this size to the outputs of `M2H.forward`; logits on the head's grid if labels are."""
         tapped = self.encoder(image)
         pyramid = [conv(x) for conv, x in zip(self.convs, self.reassemble(tapped), strict=True)]
-        own = self.branches(pyramid)
-        mixed = self._mix(own)
+        together = self.branches(pyramid)
+        mixed = self._mix(together)
         edges, normals = self._widen("edges", mixed[0]), self._widen("normals", mixed[1])
         if self.config.ggfm:
+            own = together.chunk(len(TASKS), dim=1)
             finish = DeployRestore.forward if self.config.light else DeployRestore.merge
             semantics = finish(self.restore_semantics, own[2], mixed[2], self.unique_semantics(tapped[-1]))
             depth = finish(self.restore_depth, own[3], mixed[3], self.unique_depth(tapped[-1]))

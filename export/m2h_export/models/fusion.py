@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2h_export.models.layers import ConvUnit, DepthwiseSeparable, fit, up2
+from m2h_export.models.layers import Activation, ConvUnit, DepthwiseSeparable, fit, up2
 
 
 class ResidualUnit(nn.Module):
@@ -23,11 +22,12 @@ class ResidualUnit(nn.Module):
 
 
 class LightResidualUnit(nn.Module):
-    """x + DS3×3(GELU(x))."""
+    """x + DS3×3(activation(x))."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, activation: Activation) -> None:
         super().__init__()
-        self.block = nn.Sequential(nn.GELU(), DepthwiseSeparable(channels, channels))
+        first = nn.GELU() if activation == "gelu" else nn.ReLU()
+        self.block = nn.Sequential(first, DepthwiseSeparable(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W)."""
@@ -36,13 +36,25 @@ class LightResidualUnit(nn.Module):
 
 
 class FusionBlock(nn.Module):
-    """Add a refined skip, refine, double the size (unless `upsample` is off), project."""
+    """Add a refined skip, refine, double the size (unless `upsample` is off), project.
 
-    def __init__(self, channels: int, *, light: bool, has_skip: bool, upsample: bool = True) -> None:
+    `activation` is the light unit's; the dense one has ReLU.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        light: bool,
+        has_skip: bool,
+        activation: Activation = "gelu",
+        upsample: bool = True,
+    ) -> None:
         super().__init__()
         self.light, self.upsample = light, upsample
+        self.activation: Activation = activation if light else "relu"
         if light:
-            self.res_unit = LightResidualUnit(channels)  # one set of weights, for the skip and for the sum
+            self.res_unit = LightResidualUnit(channels, activation)  # one set of weights, for the skip and for the sum
             self.project: nn.Module = nn.Conv2d(channels, channels, 1)
         else:
             if has_skip:
@@ -69,8 +81,3 @@ class FusionBlock(nn.Module):
         x = self.refine(x)
         out: Tensor = self.project(up2(x) if self.upsample else x)
         return out
-
-
-def skip_activation(skip: Tensor, *, light: bool) -> Tensor:
-    """The first step of a residual unit, which is the same for all tasks."""
-    return F.gelu(skip) if light else F.relu(skip)

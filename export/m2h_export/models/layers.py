@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,6 +31,15 @@ def activate(x: Tensor, kind: Activation) -> Tensor:
     if kind == "relu":
         return F.relu(x)
     return F.gelu(x) if kind == "gelu" else x
+
+
+def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The nearest pixel, pixel centres aligned: output i reads input floor((i + ½) · n / size)."""
+    rows, cols = (
+        torch.arange(out).mul(2).add(1).mul(n).div(2 * out, rounding_mode="floor")
+        for n, out in zip(x.shape[-2:], size, strict=True)
+    )
+    return x.index_select(-2, rows.to(x.device)).index_select(-1, cols.to(x.device))
 
 
 class DepthwiseSeparable(nn.Module):

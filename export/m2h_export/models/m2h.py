@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +13,10 @@ from torch import Tensor, nn
 from m2h_export.models.cross_task import CrossTaskLayer, Mixing
 from m2h_export.models.fusion import FusionBlock
 from m2h_export.models.heads import ContextHead, PlainHead
-from m2h_export.models.layers import ConvUnit, fit, up2
+from m2h_export.models.layers import ConvUnit, fit, nearest, up2
 from m2h_export.models.reassembly import Reassemble, UniqueFeature
 from m2h_export.models.restoration import Restore
-from m2h_export.models.vit import VIT_B, VIT_L, VIT_S, VIT_TINY, DinoV2, Tokens, ViTConfig
+from m2h_export.models.vit import VIT_B, VIT_L, VIT_NANO, VIT_S, DinoV2, Tokens, ViTConfig
 from m2h_runtime.errors import InputError
 
 TASKS = ("edges", "normals", "sem_seg", "depth")
@@ -36,6 +38,9 @@ class M2HConfig:
         light: depthwise separable convolutions and a half-resolution attention detour (`m2h-small`).
         attention_channels: width of the cross-task tokens.
         last_fusion_upsamples: the finest fusion block doubles its size; off in `m2h-nano`.
+        fusion_activation: of the light residual units.
+        labels: "smooth" resizes the logits to the picture bilinearly; "grid" decides on the head's own grid and
+            takes the nearest decision, a fifth of an engine's time on a CPU for outlines that are a little coarser.
         num_classes: of the semantic head.
         mixing: how tasks meet; "mha" and "none" are the paper's ablations (Table VI).
         ggfm: global gated feature merging; off is the paper's ablation.
@@ -52,6 +57,8 @@ class M2HConfig:
     light: bool
     attention_channels: int
     last_fusion_upsamples: bool = True
+    fusion_activation: Literal["gelu", "relu"] = "gelu"
+    labels: Literal["smooth", "grid"] = "smooth"
     num_classes: int = 41
     mixing: Mixing = "wmca"
     ggfm: bool = True
@@ -65,13 +72,18 @@ _FULL = M2HConfig("m2h", VIT_S, 256, (256, 128, 64), (48, 96, 192, 384), light=F
 _SMALL = M2HConfig("m2h-small", VIT_S, 96, (96, 128, 64), (48, 96, 192, 384), light=True, attention_channels=24)
 _NANO = M2HConfig(
     "m2h-nano",
-    VIT_TINY,
-    64,
-    (64, 32),
+    VIT_NANO,
+    48,
+    (48, 32),
     (32, 48, 64, 96),
     light=True,
     attention_channels=32,
     last_fusion_upsamples=False,
+    # A CPU engine keeps its blocked layout through ReLU; GELU would cost it two reorders a time.
+    fusion_activation="relu",
+    # On a grid half as fine as m2h-small's, 4 tokens span what 7 span there.
+    window=4,
+    labels="grid",
 )
 MODELS = {
     config.name: config
@@ -108,8 +120,8 @@ class M2HHead(nn.Module):
                 CrossTaskLayer(config.attention_channels, config.heads, len(TASKS), window) for _ in range(2)
             )
         if config.ggfm:
-            self.unique_depth_feature = UniqueFeature(width, c, light=light)
-            self.unique_semantic_feature = UniqueFeature(width, c, light=light)
+            unique = partial(UniqueFeature, width, c, light=light, activation=config.fusion_activation)
+            self.unique_depth_feature, self.unique_semantic_feature = unique(), unique()
             self.restore_depth = Restore(c, light=light)
             self.restore_semseg = Restore(c, light=light)
         self.conv_depth = ContextHead(config.head_channels, 1, 3, light=light)
@@ -120,7 +132,14 @@ class M2HHead(nn.Module):
     def _branch(self) -> nn.ModuleList:
         c, light, last = self.config.channels, self.config.light, self.config.last_fusion_upsamples
         return nn.ModuleList(
-            FusionBlock(c, light=light, has_skip=i > 0, upsample=last or i < 3) for i in range(4)
+            FusionBlock(
+                c,
+                light=light,
+                has_skip=i > 0,
+                activation=self.config.fusion_activation,
+                upsample=last or i < 3,
+            )
+            for i in range(4)
         )
 
     @staticmethod
@@ -160,7 +179,7 @@ class M2HHead(nn.Module):
             semantics = self.restore_semseg(own[2], semantics, self.unique_semantic_feature(last))
         return {
             "depth": fit(F.relu(self.conv_depth(depth)) + MIN_DEPTH_M, size),
-            "semantics": fit(self.seg_out(semantics), size),
+            "semantics": (fit if self.config.labels == "smooth" else nearest)(self.seg_out(semantics), size),
             # Normalised before the resize and not again after it: across creases they come out a little short.
             "normals": fit(F.normalize(torch.tanh(self.conv_normal(normals)), dim=1), size),
             "edges": fit(self.conv_edge(edges), size),

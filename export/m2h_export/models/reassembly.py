@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from m2h_export.models.fusion import FusionBlock
-from m2h_export.models.layers import ConvUnit
+from m2h_export.models.layers import Activation, ConvUnit
 
 if TYPE_CHECKING:
     from m2h_export.models.vit import Tokens
@@ -59,11 +59,11 @@ class _UniqueReassemble(nn.Module):
 class UniqueFeature(nn.Module):
     """A task's own map U_t straight from the last ViT output (eq. 14): (B, D, h, w) to (B, C, 2q, 2r)."""
 
-    def __init__(self, width: int, channels: int, *, light: bool) -> None:
+    def __init__(self, width: int, channels: int, *, light: bool, activation: Activation = "gelu") -> None:
         super().__init__()
         self.reassemble = _UniqueReassemble(width, light=light)
         self.conv_proj = ConvUnit(width, channels, 3, light=light, bias=True, after="gelu")
-        self.fusion_block = FusionBlock(channels, light=light, has_skip=False)
+        self.fusion_block = FusionBlock(channels, light=light, has_skip=False, activation=activation)
 
     def forward(self, patches: Tensor) -> Tensor:
         """The class token is not used; q = ceil(h/2), r = ceil(w/2)."""

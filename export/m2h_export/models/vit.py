@@ -28,7 +28,7 @@ class ViTConfig:
         return 4 * self.width
 
 
-VIT_TINY = ViTConfig(width=192, depth=12, heads=3, tapped=(2, 5, 8, 11))
+VIT_NANO = ViTConfig(width=192, depth=6, heads=3, tapped=(1, 2, 4, 5))
 VIT_S = ViTConfig(width=384, depth=12, heads=6, tapped=(2, 5, 8, 11))
 VIT_B = ViTConfig(width=768, depth=12, heads=12, tapped=(2, 5, 8, 11))
 VIT_L = ViTConfig(width=1024, depth=24, heads=16, tapped=(4, 11, 17, 23))
