@@ -102,6 +102,7 @@ class Manifest:
         parity: the verdict and its figures.
         files: every other file of the folder, by name.
         tools: versions of the tools that made the engine.
+        weights: how they are stored in the graph file; "fp16" weights in an "fp32" graph are widened on loading.
     """
 
     contract: int
@@ -118,6 +119,7 @@ class Manifest:
     parity: Parity
     files: dict[str, FileFacts]
     tools: dict[str, str] = field(default_factory=dict)
+    weights: Literal["fp32", "fp16"] = "fp32"
 
     def write(self, folder: Path) -> None:
         """Write `manifest.yaml` into `folder`, whole or not at all."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from m2h_runtime.engine.manifest import Manifest
+
 
 class DenseOutputs(Protocol):
     """The five arrays to compare: a `Perception`, or a reference of the same shapes."""
@@ -71,6 +73,14 @@ LIMITS = {
     # bf16 keeps 8 bits of mantissa: a network's own noise, still far below its error on real scenes.
     "bf16": Limits(depth_rel=2e-2, depth_scale_off=1e-2, label_agreement=0.95, normal_deg=3.0, edge_mae=2e-2),
 }
+
+
+_COARSENESS = ("fp32", "fp16", "bf16")
+
+
+def coarsest(manifest: Manifest, numerics: str | None) -> str:
+    """Whose limits hold: the coarsest of the graph's types, its stored weights and what the backend computes in."""
+    return max(manifest.precision, manifest.weights, numerics or "fp32", key=_COARSENESS.index)
 
 
 def compare(got: DenseOutputs, reference: DenseOutputs) -> Figures:

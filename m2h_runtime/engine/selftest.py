@@ -14,7 +14,7 @@ import numpy as np
 
 from m2h_runtime.arrays import check_array
 from m2h_runtime.engine.manifest import GOLDEN_NAME
-from m2h_runtime.engine.parity import Figures, compare, summary, violations
+from m2h_runtime.engine.parity import Figures, coarsest, compare, summary, violations
 from m2h_runtime.errors import EngineError
 from m2h_runtime.perception import Perception
 
@@ -88,7 +88,7 @@ def run_self_test(engine: Engine, golden: Golden, budget_s: float = 0.0) -> Self
     times_ms = [1e3 * (time.perf_counter() - started)]
     figures = compare(perception, golden.outputs)
     mean, worst = summary([figures])
-    problems = tuple(violations(mean, worst, engine.numerics or engine.manifest.precision))
+    problems = tuple(violations(mean, worst, coarsest(engine.manifest, engine.numerics)))
     while not problems and time.perf_counter() - started < budget_s:
         before = time.perf_counter()
         engine.infer(golden.image)
