@@ -206,7 +206,7 @@ class DeployCrossTask(nn.Module):
 class DeployRestore(nn.Module):
     """Gated merging without concatenation: gates come from means of small maps, small maps are scaled small.
 
-    The light head's `post_attn_proj` is multiplied into `conv_attn`; both act before the attended map is doubled.
+    The light head's `post_attn_proj` is multiplied into `conv_attn`; both act before the attended map is enlarged.
     """
 
     def __init__(
@@ -218,14 +218,14 @@ class DeployRestore(nn.Module):
         unique: tuple[int, int],
     ) -> None:
         super().__init__()
-        self.size, self.doubled = size, attended != size
+        self.size, self.coarser = size, attended != size
         self.conv_orig = published.conv_orig
         attn = matrix(published.conv_attn)
         self.conv_attn = (
             published.conv_attn if post is None else conv1x1(attn @ matrix(post), attn @ bias64(post))
         )
         self.conv_uniq = published.conv_uniq
-        self.mean_attn = ResizedMean(attended, size) if self.doubled else nn.AdaptiveAvgPool2d(1)
+        self.mean_attn = ResizedMean(attended, size) if self.coarser else nn.AdaptiveAvgPool2d(1)
         self.mean_uniq = ResizedMean(unique, size)
         self.gate_fc = published.gate_fc
         self.ffn, self.out_conv = published.ffn, published.out_conv
@@ -237,7 +237,7 @@ class DeployRestore(nn.Module):
         means = torch.cat([o_mean, self.mean_attn(a), self.mean_uniq(u)], dim=1)
         g_o, g_a, g_u = torch.sigmoid(self.gate_fc(means)).chunk(3, dim=1)
         a = g_a * a
-        f = g_o * self.conv_orig(own) + (up2(a) if self.doubled else a) + upto(g_u * u, self.size)
+        f = g_o * self.conv_orig(own) + (upto(a, self.size) if self.coarser else a) + upto(g_u * u, self.size)
         out: Tensor = f + self.ffn(f)
         return out
 

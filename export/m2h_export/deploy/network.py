@@ -13,7 +13,7 @@ from m2h_export.deploy.algebra import matrix
 from m2h_export.deploy.decoder import DeployBranches, DeployCrossTask, DeployRestore, DeployUnique, side_by_side
 from m2h_export.deploy.encoder import DeployEncoder, DeployReassemble
 from m2h_export.deploy.heads import DeployDepthHead, DeployPlainHead, DeploySemanticHead
-from m2h_export.models.layers import fit, up2
+from m2h_export.models.layers import fit, upto
 from m2h_export.models.m2h import MIN_DEPTH_M, TASKS
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ class DeployM2H(nn.Module):
         half = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)
         steps = 4 if config.last_fusion_upsamples else 3
         full = (half[0] << steps, half[1] << steps)
-        mixed = full
+        self.full = mixed = full
         if config.mixing != "none":
-            mixed = (full[0] // 2, full[1] // 2) if config.light else full
+            stride = config.attention_stride if config.light else 1
+            mixed = (full[0] // stride, full[1] // stride)
             self.cross_task = DeployCrossTask(head.cross_attn, mixed)
             if config.light:
                 self.pre = side_by_side([[cast("nn.Conv2d", head.pre_attn_proj[task])] for task in TASKS])
@@ -75,7 +76,7 @@ class DeployM2H(nn.Module):
         if self.config.mixing == "none":
             return list(own.chunk(len(TASKS), dim=1))
         if self.config.light:
-            own = F.max_pool2d(self.pre(own), 2)
+            own = F.max_pool2d(self.pre(own), self.config.attention_stride)
         mixed = self.cross_task(own.unflatten(1, (len(TASKS), -1))[0])
         return list(mixed.split(1))
 
@@ -83,7 +84,7 @@ class DeployM2H(nn.Module):
         """The light head's way back from the attention's width and size."""
         if self.config.mixing == "none" or not self.config.light:
             return x
-        return up2(self.post[task](x))
+        return upto(self.post[task](x), self.full)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Normalised (1, 3, H, W) of this size to the outputs of `M2H.forward`; logits on the head's grid if labels are."""

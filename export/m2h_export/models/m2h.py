@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from m2h_export.models.cross_task import CrossTaskLayer, Mixing
 from m2h_export.models.fusion import FusionBlock
 from m2h_export.models.heads import ContextHead, PlainHead
-from m2h_export.models.layers import ConvUnit, fit, nearest, up2
+from m2h_export.models.layers import ConvUnit, fit, nearest, upto
 from m2h_export.models.reassembly import Reassemble, UniqueFeature
 from m2h_export.models.restoration import Restore
 from m2h_export.models.vit import VIT_B, VIT_L, VIT_NANO, VIT_S, DinoV2, Tokens, ViTConfig
@@ -37,6 +37,7 @@ class M2HConfig:
         reassembled: channels of the four reassembled maps.
         light: depthwise separable convolutions and a half-resolution attention detour (`m2h-small`).
         attention_channels: width of the cross-task tokens.
+        attention_stride: how much coarser their grid is than the task maps, in the light head.
         last_fusion_upsamples: the finest fusion block doubles its size; off in `m2h-nano`.
         fusion_activation: of the light residual units.
         labels: "smooth" resizes the logits to the picture bilinearly; "grid" decides on the head's own grid and
@@ -56,6 +57,7 @@ class M2HConfig:
     reassembled: tuple[int, int, int, int]
     light: bool
     attention_channels: int
+    attention_stride: int = 2
     last_fusion_upsamples: bool = True
     fusion_activation: Literal["gelu", "relu"] = "gelu"
     labels: Literal["smooth", "grid"] = "smooth"
@@ -81,8 +83,7 @@ _NANO = M2HConfig(
     last_fusion_upsamples=False,
     # A CPU engine keeps its blocked layout through ReLU; GELU would cost it two reorders a time.
     fusion_activation="relu",
-    # On a grid half as fine as m2h-small's, 4 tokens span what 7 span there.
-    window=4,
+    attention_stride=4,
     labels="grid",
 )
 MODELS = {
@@ -158,15 +159,16 @@ class M2HHead(nn.Module):
         return maps
 
     def mix(self, maps: list[Tensor]) -> list[Tensor]:
-        """Cross-task attention (eq. 4a); the light head takes a detour at half size and a quarter of the width."""
+        """Cross-task attention (eq. 4a); the light head takes a coarser and narrower detour."""
         if self.config.mixing == "none":
             return maps
         if self.config.light:
-            maps = [F.max_pool2d(self.pre_attn_proj[t](x), 2) for t, x in zip(TASKS, maps, strict=True)]
+            stride, size = self.config.attention_stride, (maps[0].shape[-2], maps[0].shape[-1])
+            maps = [F.max_pool2d(self.pre_attn_proj[t](x), stride) for t, x in zip(TASKS, maps, strict=True)]
         for layer in self.cross_attn:
             maps = layer(maps)
         if self.config.light:
-            maps = [self.post_attn_proj[t](up2(x)) for t, x in zip(TASKS, maps, strict=True)]
+            maps = [self.post_attn_proj[t](upto(x, size)) for t, x in zip(TASKS, maps, strict=True)]
         return maps
 
     def forward(self, tapped: list[Tokens], size: tuple[int, int]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ class ViTConfig:
         return 4 * self.width
 
 
-VIT_NANO = ViTConfig(width=192, depth=6, heads=3, tapped=(1, 2, 4, 5))
+VIT_NANO = ViTConfig(width=192, depth=6, heads=3, tapped=(1, 2, 4, 5), patch=16, trained_grid=14)
 VIT_S = ViTConfig(width=384, depth=12, heads=6, tapped=(2, 5, 8, 11))
 VIT_B = ViTConfig(width=768, depth=12, heads=12, tapped=(2, 5, 8, 11))
 VIT_L = ViTConfig(width=1024, depth=24, heads=16, tapped=(4, 11, 17, 23))
@@ -162,7 +162,7 @@ class DinoV2(nn.Module):
         return torch.cat([self.pos_embed[:, :1], patches], dim=1)
 
     def forward(self, image: Tensor) -> list[Tokens]:
-        """Normalised picture (B, 3, H, W) to the four tapped outputs, h = ceil(H/14), w = ceil(W/14)."""
+        """Normalised picture (B, 3, H, W) to the four tapped outputs on the patch grid (h, w)."""
         rows, cols = self.grid(*image.shape[-2:])
         x = self.patch_embed(F.pad(image, self.padding(*image.shape[-2:])))
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.positions(rows, cols)

@@ -1,0 +1,119 @@
+"""One sink's thread and its small queue, so that no sink can hold the engine up unnoticed."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from m2h_runtime.errors import M2HError, SinkError
+
+if TYPE_CHECKING:
+    from m2h_runtime.sinks.base import Observation, Sink
+
+QUEUE = 4
+STUCK_S = 30.0
+"""A sink that takes nothing for so long has failed."""
+POLL_S = 0.1
+
+
+class Outlet:
+    """A sink at the end of a bounded queue.
+
+    Args:
+        sink: written, and in the end closed or aborted, by this outlet's thread alone.
+        lossless: True, for recordings: a full queue makes `offer` wait. False, for live sources: it drops the
+            oldest and counts it.
+
+    Attributes:
+        written: observations that the sink took.
+        dropped: observations that a full queue lost.
+        error: what broke the sink, if anything; set before the thread ends.
+    """
+
+    def __init__(self, sink: Sink, *, lossless: bool) -> None:
+        self.sink = sink
+        self.written = 0
+        self.dropped = 0
+        self.error: Exception | None = None
+        self._lossless = lossless
+        self._queue: deque[Observation] = deque()
+        self._ended = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name=f"sink {sink.name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def offer(self, observation: Observation) -> None:
+        """Hand over one observation.
+
+        Raises:
+            Exception: whatever broke the sink, now or earlier.
+            SinkError: the sink took nothing for `STUCK_S`.
+        """
+        with self._changed:
+            if len(self._queue) >= QUEUE:
+                if self._lossless:
+                    self._wait_for_room()
+                else:
+                    self._queue.popleft()
+                    self.dropped += 1
+            if self.error is None:
+                self._queue.append(observation)
+                self._changed.notify_all()
+        self.check()
+
+    def _wait_for_room(self) -> None:
+        if not self._changed.wait_for(lambda: len(self._queue) < QUEUE or self.error is not None, STUCK_S):
+            raise SinkError(f"{self.sink.name}: has taken no frame for {STUCK_S:g} s, so the run ends")
+
+    def check(self) -> None:
+        """Raise what broke the sink, if anything did."""
+        if self.error is not None:
+            raise self.error
+
+    def end(self) -> None:
+        """Nothing more will come: the thread empties the queue, closes the sink and ends."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        """Wait until the sink is closed, `STUCK_S` at most; `error` tells how it went."""
+        self._thread.join(STUCK_S)
+        if self._thread.is_alive() and self.error is None:
+            self.error = SinkError(f"{self.sink.name}: not finished {STUCK_S:g} s after the end of the run")
+
+    def _work(self) -> None:
+        try:
+            while (observation := self._next()) is not None:
+                self.sink.write(observation)
+                self.written += 1
+            self.sink.close()
+        except Exception as error:
+            self.sink.abort()
+            self._fail(error if isinstance(error, M2HError) else _unforeseen(self.sink.name, error))
+
+    def _fail(self, error: Exception) -> None:
+        with self._changed:
+            self.error = error
+            self._queue.clear()
+            self._changed.notify_all()
+
+    def _next(self) -> Observation | None:
+        """The oldest observation; None when all are taken and no more will come."""
+        with self._changed:
+            while not self._queue and not self._ended:
+                self._changed.wait(POLL_S)
+            observation = self._queue.popleft() if self._queue else None
+            self._changed.notify_all()
+            return observation
+
+
+def _unforeseen(name: str, error: Exception) -> Exception:
+    """A bug keeps its traceback; the note says whose thread it was."""
+    if hasattr(error, "add_note"):  # Python 3.11 on
+        error.add_note(f"in the thread of sink {name}")
+    return error
