@@ -67,9 +67,9 @@ class ContractGraph(nn.Module):
             depth = depth.clamp(max=self.max_depth_m)
         # Classes last: one pass per pixel over contiguous memory, which ONNX Runtime reduces 3 times as fast.
         logits = out["semantics"].permute(0, 2, 3, 1)
-        top, labels = logits.topk(1, dim=-1)
+        top, best = logits.topk(1, dim=-1)
         # The top class probability is 1 / sum(exp(logit - top)); a whole softmax is not needed.
-        confidence, labels = 255.0 / torch.exp(logits - top).sum(dim=-1), labels[..., 0]
+        confidence, labels = 255.0 / torch.exp(logits - top).sum(dim=-1), best[..., 0].int()
         if labels.shape[1:] != size:  # decided on the head's own grid: the nearest decision is the network's
             confidence, labels = nearest(confidence, size), nearest(labels, size)
         normals = out["normals"]

@@ -39,7 +39,7 @@ def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
         torch.arange(out).mul(2).add(1).mul(n).div(2 * out, rounding_mode="floor")
         for n, out in zip(x.shape[-2:], size, strict=True)
     )
-    return x.index_select(-2, rows.to(x.device)).index_select(-1, cols.to(x.device))
+    return x.index_select(-1, cols.to(x.device)).index_select(-2, rows.to(x.device))
 
 
 class DepthwiseSeparable(nn.Module):

@@ -75,8 +75,8 @@ _SMALL = M2HConfig("m2h-small", VIT_S, 96, (96, 128, 64), (48, 96, 192, 384), li
 _NANO = M2HConfig(
     "m2h-nano",
     VIT_NANO,
-    48,
-    (48, 32),
+    32,
+    (32, 32),
     (32, 48, 64, 96),
     light=True,
     attention_channels=32,
