@@ -27,6 +27,8 @@ def cache_folder(name: str) -> Path | None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        log.warning("%s: no cache there (%s), so every start is a cold one; set M2H_CACHE", folder, reason(error))
+        log.warning(
+            "%s: no cache there (%s), so every start is a cold one; set M2H_CACHE", folder, reason(error)
+        )
         return None
     return folder

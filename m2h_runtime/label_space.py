@@ -6,12 +6,16 @@ import colorsys
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from m2h_runtime.errors import InputError
+
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class LabelSpace:
 def generic_label_space(num_classes: int) -> LabelSpace:
     """`num_classes` unnamed classes with well-spread colours."""
     golden = 0.61803398875  # successive hues by the golden ratio never come close to each other
-    colors = [colorsys.hsv_to_rgb((i * golden) % 1.0, 0.65, 0.95 - 0.35 * (i % 2)) for i in range(num_classes)]
+    colors = [
+        colorsys.hsv_to_rgb((i * golden) % 1.0, 0.65, 0.95 - 0.35 * (i % 2)) for i in range(num_classes)
+    ]
     return LabelSpace(
         f"classes_{num_classes}",
         tuple(f"class_{i}" for i in range(num_classes)),

@@ -43,7 +43,9 @@ def read_checkpoint(path: Path) -> LoadedCheckpoint:
     with path.open("rb") as stream:
         head = stream.read(64)
     if head.startswith(_LFS):
-        raise CheckpointError(f"{path}: a git-lfs pointer, not the weights; run: git lfs pull --include {path.name}")
+        raise CheckpointError(
+            f"{path}: a git-lfs pointer, not the weights; run: git lfs pull --include {path.name}"
+        )
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, head)
     if CLASS_KEY not in state:
         raise CheckpointError(f"{path}: no {CLASS_KEY} in it, so these are not the weights of an M2H network")
@@ -57,7 +59,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return _plain_names(load_file(path), path)
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: damaged or truncated safetensors file ({error}); get it again") from error
+        raise CheckpointError(
+            f"{path}: damaged or truncated safetensors file ({error}); get it again"
+        ) from error
 
 
 def _read_torch(path: Path, head: bytes) -> dict[str, Tensor]:
@@ -73,7 +77,9 @@ def _read_torch(path: Path, head: bytes) -> dict[str, Tensor]:
             ) from error
         raise CheckpointError(f"{path}: not a PyTorch checkpoint, or a damaged one; get it again") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: truncated or damaged PyTorch checkpoint; download it again") from error
+        raise CheckpointError(
+            f"{path}: truncated or damaged PyTorch checkpoint; download it again"
+        ) from error
     for name in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
             loaded = loaded[name]
@@ -98,18 +104,24 @@ def check_fit(checkpoint: LoadedCheckpoint, path: Path, model: str, num_classes:
     """
     found = checkpoint.num_classes
     if num_classes is not None and found != num_classes:
-        raise CheckpointError(f"{path}: its semantic head has {found} classes, not {num_classes}; pass --classes {found}")
+        raise CheckpointError(
+            f"{path}: its semantic head has {found} classes, not {num_classes}; pass --classes {found}"
+        )
     problem = _mismatch(checkpoint, model)
     if problem is None:
         return
     fitting = [name for name in MODELS if name != model and _mismatch(checkpoint, name) is None]
-    hint = f"these are the weights of {fitting[0]}: pass --model {fitting[0]}" if fitting else "get another file"
+    hint = (
+        f"these are the weights of {fitting[0]}: pass --model {fitting[0]}" if fitting else "get another file"
+    )
     raise CheckpointError(f"{path}: not the weights of {model} ({problem}); {hint}")
 
 
 def _mismatch(checkpoint: LoadedCheckpoint, model: str) -> str | None:
     with torch.device("meta"):
-        wanted = {k: tuple(v.shape) for k, v in build_model(model, checkpoint.num_classes).state_dict().items()}
+        wanted = {
+            k: tuple(v.shape) for k, v in build_model(model, checkpoint.num_classes).state_dict().items()
+        }
     found = {k: tuple(v.shape) for k, v in checkpoint.state.items()}
     if missing := sorted(wanted.keys() - found.keys()):
         return f"{len(missing)} tensors missing, the first is {missing[0]}"

@@ -23,32 +23,61 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example: m2h-export --model m2h --checkpoint m2h_indoor.pt --size 224x224 --precision fp16 "
         "--target tensorrt --out engines/m2h",
     )
-    parser.add_argument("--model", required=True, help="m2h, m2h-small, m2h-nano, or one of those on a larger backbone")
+    parser.add_argument(
+        "--model", required=True, help="m2h, m2h-small, m2h-nano, or one of those on a larger backbone"
+    )
     weights = parser.add_mutually_exclusive_group(required=True)
-    weights.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights: a .pt state dict or .safetensors")
     weights.add_argument(
-        "--random-weights", action="store_true", help="no checkpoint: weights from --seed; the manifest says so"
+        "--checkpoint", type=Path, metavar="FILE", help="weights: a .pt state dict or .safetensors"
+    )
+    weights.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="no checkpoint: weights from --seed; the manifest says so",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default 0)")
-    parser.add_argument("--size", required=True, type=_size, metavar="HxW", help="input height × width, pixels")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="default fp32; fp16 for GPUs")
     parser.add_argument(
-        "--target", choices=("onnx", "openvino", "tensorrt", "tensorrt-rtx"), default="onnx", help="default onnx"
+        "--size", required=True, type=_size, metavar="HxW", help="input height × width, pixels"
+    )
+    parser.add_argument(
+        "--precision", choices=("fp32", "fp16"), default="fp32", help="default fp32; fp16 for GPUs"
+    )
+    parser.add_argument(
+        "--target",
+        choices=("onnx", "openvino", "tensorrt", "tensorrt-rtx"),
+        default="onnx",
+        help="default onnx",
     )
     parser.add_argument(
         "--compute-capability", metavar="X.Y", help="of the GPU that a tensorrt-rtx plan is for, e.g. 8.6"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the engine folder to make")
-    parser.add_argument("--classes", type=int, metavar="K", help="of the semantic head (default: the checkpoint's, 41)")
-    parser.add_argument("--label-space", metavar="NAME", help="nyudv2_40, nyud20 or scannet20 (default: by class count)")
-    parser.add_argument("--max-depth", type=float, metavar="METRES", help="clip the depth there (default: no limit)")
     parser.add_argument(
-        "--normals-sign", type=_signs, default=(1, 1, 1), metavar="X,Y,Z", help="factors of 1 or -1 that bring the "
+        "--classes", type=int, metavar="K", help="of the semantic head (default: the checkpoint's, 41)"
+    )
+    parser.add_argument(
+        "--label-space", metavar="NAME", help="nyudv2_40, nyud20 or scannet20 (default: by class count)"
+    )
+    parser.add_argument(
+        "--max-depth", type=float, metavar="METRES", help="clip the depth there (default: no limit)"
+    )
+    parser.add_argument(
+        "--normals-sign",
+        type=_signs,
+        default=(1, 1, 1),
+        metavar="X,Y,Z",
+        help="factors of 1 or -1 that bring the "
         "network's normals into the camera optical frame, e.g. --normals-sign=1,-1,-1",
     )
-    parser.add_argument("--images", metavar="GLOB", help="pictures for the parity check (default: eight photographs)")
-    parser.add_argument("--half-weights", action="store_true", help="store an fp32 graph's weights as fp16: half the file")
-    parser.add_argument("--mixing", choices=("wmca", "mha", "none"), help="cross-task attention (the paper's ablations)")
+    parser.add_argument(
+        "--images", metavar="GLOB", help="pictures for the parity check (default: eight photographs)"
+    )
+    parser.add_argument(
+        "--half-weights", action="store_true", help="store an fp32 graph's weights as fp16: half the file"
+    )
+    parser.add_argument(
+        "--mixing", choices=("wmca", "mha", "none"), help="cross-task attention (the paper's ablations)"
+    )
     parser.add_argument("--no-ggfm", action="store_true", help="without gated merging (the paper's ablation)")
     parser.add_argument("--workspace-mb", type=int, metavar="MB", help="memory limit of the TensorRT builder")
     parser.add_argument("--timing-cache", type=Path, metavar="FILE", help="where TensorRT keeps its timings")

@@ -39,7 +39,9 @@ def photographs(size: tuple[int, int], pattern: str | None) -> list[NDArray[np.u
     else:
         paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (absolute patterns)
         if not paths:
-            raise InputError(f"{pattern}: no file matches; --images takes a quoted pattern such as 'photos/*.jpg'")
+            raise InputError(
+                f"{pattern}: no file matches; --images takes a quoted pattern such as 'photos/*.jpg'"
+            )
     return [fit(_read(path), size) for path in paths]
 
 

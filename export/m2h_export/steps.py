@@ -43,7 +43,16 @@ class Steps:
         if not runs:
             return
         table = Table(title=f"against PyTorch fp32 on {runs[0].images} photographs: mean (worst)")
-        for column in ("backend", "verdict", "depth error", "depth scale", "labels equal", "normals", "edges", "NaN/Inf"):
+        for column in (
+            "backend",
+            "verdict",
+            "depth error",
+            "depth scale",
+            "labels equal",
+            "normals",
+            "edges",
+            "NaN/Inf",
+        ):
             table.add_column(column, justify="left" if column in ("backend", "verdict") else "right")
         for run in runs:
             table.add_row(run.backend, run.verdict, *_cells(run))

@@ -60,7 +60,9 @@ def verify(
     """Run one backend over all images. Returns the figures with the verdict, and what is wrong if it failed."""
     try:
         with backend_class(backend).open(folder, manifest, None) as engine:
-            figures = [compare(engine.infer(image), ref) for image, ref in zip(images, references, strict=True)]
+            figures = [
+                compare(engine.infer(image), ref) for image, ref in zip(images, references, strict=True)
+            ]
             numerics = coarsest(manifest, engine.numerics)
     except M2HError as error:
         return ParityRun(backend, "fail", len(images), {}, {}), [str(error)]

@@ -55,7 +55,7 @@ class Engine(ABC):
     def _infer(self, image: NDArray[np.uint8]) -> Outputs:
         """Run the graph on a C-contiguous uint8 (1, H, W, 3); the outputs may be views of engine buffers."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (a backend without resources need not override it)
         """Give back what the engine holds. May be called twice."""
 
     def infer(self, rgb: NDArray[np.uint8]) -> Perception:
@@ -71,8 +71,10 @@ class Engine(ABC):
         height, width = self.manifest.size
         check_array("image", rgb, np.uint8, (height, width, 3))
         outputs = self._infer(np.ascontiguousarray(rgb)[None])
-        arrays = {spec.name: check_array(spec.name, outputs[spec.name], spec.dtype, spec.shape)[0]
-                  for spec in self._specs}
+        arrays = {
+            spec.name: check_array(spec.name, outputs[spec.name], spec.dtype, spec.shape)[0]
+            for spec in self._specs
+        }
         # Copies: the arrays are the caller's for as long as it likes, and the engine's buffers are used again.
         return Perception(
             depth=_own(arrays["depth"]),

@@ -6,8 +6,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -15,6 +14,9 @@ from m2h_runtime.engine.contract import CONTRACT_VERSION
 from m2h_runtime.errors import EngineError
 from m2h_runtime.files import write_atomically
 from m2h_runtime.label_space import LabelSpace
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MANIFEST_NAME = "manifest.yaml"
 GRAPH_NAME = "model.onnx"
@@ -142,7 +144,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise EngineError(f"{folder}: no such engine folder; make one with m2h-export --out {folder}")
     if not path.is_file():
-        raise EngineError(f"{folder}: no {MANIFEST_NAME}, so this is no engine; make one with m2h-export --out")
+        raise EngineError(
+            f"{folder}: no {MANIFEST_NAME}, so this is no engine; make one with m2h-export --out"
+        )
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -156,9 +160,10 @@ def read_manifest(folder: Path) -> Manifest:
             "upgrade m2h-runtime, or export the engine with this version"
         )
     try:
-        return _parse(Manifest, raw, "")
+        manifest: Manifest = _parse(Manifest, raw, "")
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise EngineError(f"{path}: {error}; export the engine again with m2h-export") from error
+    return manifest
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:

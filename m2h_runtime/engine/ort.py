@@ -45,7 +45,9 @@ class CpuEngine(Engine):
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            session = ort.InferenceSession(str(folder / GRAPH_NAME), options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(
+                str(folder / GRAPH_NAME), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:
             raise failed(cls.backend, error) from error
         return cls(manifest, session)
@@ -78,7 +80,9 @@ class CudaEngine(Engine):
         except ImportError:
             return "the package onnxruntime-gpu is missing: pip install onnxruntime-gpu"
         if "CUDAExecutionProvider" not in ort.get_available_providers():
-            return "onnxruntime has no CUDA provider: pip uninstall onnxruntime && pip install onnxruntime-gpu"
+            return (
+                "onnxruntime has no CUDA provider: pip uninstall onnxruntime && pip install onnxruntime-gpu"
+            )
         return None
 
     @classmethod

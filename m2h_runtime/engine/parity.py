@@ -68,7 +68,9 @@ class Limits:
 
 
 LIMITS = {
-    "fp32": Limits(depth_rel=1e-3, depth_scale_off=1e-3, label_agreement=0.999, normal_deg=0.1, edge_mae=5e-3),
+    "fp32": Limits(
+        depth_rel=1e-3, depth_scale_off=1e-3, label_agreement=0.999, normal_deg=0.1, edge_mae=5e-3
+    ),
     "fp16": Limits(depth_rel=1e-2, depth_scale_off=1e-2, label_agreement=0.99, normal_deg=1.0, edge_mae=1e-2),
     # bf16 keeps 8 bits of mantissa: a network's own noise, still far below its error on real scenes.
     "bf16": Limits(depth_rel=2e-2, depth_scale_off=1e-2, label_agreement=0.95, normal_deg=3.0, edge_mae=2e-2),
@@ -111,7 +113,9 @@ def angles_deg(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.flo
 
 def summary(figures: Sequence[Figures]) -> tuple[dict[str, float], dict[str, float]]:
     """Mean and worst of every figure over the images, rounded to 6 significant digits."""
-    columns = {f.name: np.array([getattr(one, f.name) for one in figures]) for f in dataclasses.fields(Figures)}
+    columns = {
+        f.name: np.array([getattr(one, f.name) for one in figures]) for f in dataclasses.fields(Figures)
+    }
     mean = {name: _rounded(values.mean()) for name, values in columns.items()}
     worst = {name: _rounded(values.max()) for name, values in columns.items()}
     worst["label_agreement"] = _rounded(columns["label_agreement"].min())
@@ -126,8 +130,11 @@ def violations(mean: dict[str, float], worst: dict[str, float], numerics: str) -
     found = []
     if worst["nonfinite"] > 0:
         found.append(f"{worst['nonfinite']:.0f} NaN or infinite values")
-    for name, bound in (("depth_rel", limits.depth_rel), ("normal_deg", limits.normal_deg),
-                        ("edge_mae", limits.edge_mae)):
+    for name, bound in (
+        ("depth_rel", limits.depth_rel),
+        ("normal_deg", limits.normal_deg),
+        ("edge_mae", limits.edge_mae),
+    ):
         if not mean[name] <= bound:  # also true for NaN
             found.append(f"{name} {mean[name]:.3g} > {bound:g}")
     if not abs(mean["depth_scale"] - 1) <= limits.depth_scale_off:

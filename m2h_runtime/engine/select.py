@@ -107,7 +107,13 @@ def _unfit(name: str, folder: Path, manifest: Manifest) -> str | None:
 
 
 def _open_tested(
-    name: str, folder: Path, manifest: Manifest, golden: Golden, threads: int | None, lenient: bool, budget_s: float
+    name: str,
+    folder: Path,
+    manifest: Manifest,
+    golden: Golden,
+    threads: int | None,
+    lenient: bool,
+    budget_s: float,
 ) -> tuple[Engine, SelfTest]:
     """Open one backend and run the golden frame on it; the engine is closed again if anything is wrong."""
     if (why := _unfit(name, folder, manifest)) is not None:
@@ -121,7 +127,7 @@ def _open_tested(
                 f"({'; '.join(test.problems)}); choose another --backend or export for this machine"
             )
             if not lenient:
-                raise EngineError(message)
+                raise EngineError(message)  # noqa: TRY301 (the engine is closed on the way)
             log.warning("%s", message)
     except BaseException:
         engine.close()
@@ -137,7 +143,9 @@ def _open_fastest(
         try:
             engine, test = _open_tested(remembered, folder, manifest, golden, threads, lenient, 0.0)
         except M2HError as error:
-            log.warning("%s was the fastest before but does not run now (%s); measuring again", remembered, error)
+            log.warning(
+                "%s was the fastest before but does not run now (%s); measuring again", remembered, error
+            )
         else:
             engine.choice = f"{remembered}: the fastest here when last measured; self-test {_told(test)}"
             return engine
@@ -171,7 +179,9 @@ def _measure_all(
         else:
             engine.close()
     if best is None:
-        raise EngineError(f"{folder}: no backend can run it here: {'; '.join(report)}; m2h-doctor shows the stack")
+        raise EngineError(
+            f"{folder}: no backend can run it here: {'; '.join(report)}; m2h-doctor shows the stack"
+        )
     best.choice = f"{best.backend}: the fastest that passes its self-test here ({'; '.join(report)})"
     if note is not None:
         _remember(note, best.backend, best.choice)

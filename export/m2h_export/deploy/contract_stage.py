@@ -52,7 +52,9 @@ class ContractGraph(nn.Module):
         self.network, self.max_depth_m = network, max_depth_m
         spread = torch.tensor(std, dtype=torch.float64)
         self.register_buffer("scale", (1 / (255 * spread)).float()[None, :, None, None])
-        self.register_buffer("shift", (-torch.tensor(mean, dtype=torch.float64) / spread).float()[None, :, None, None])
+        self.register_buffer(
+            "shift", (-torch.tensor(mean, dtype=torch.float64) / spread).float()[None, :, None, None]
+        )
         self.flips = normals_sign != (1, 1, 1)
         self.register_buffer("sign", torch.tensor(normals_sign, dtype=torch.float32)[None, :, None, None])
 
@@ -86,12 +88,12 @@ class ContractGraph(nn.Module):
         )
 
 
-def published_graph(model: M2H, max_depth_m: float | None, normals_sign: tuple[int, int, int]) -> ContractGraph:
+def published_graph(
+    model: M2H, max_depth_m: float | None, normals_sign: tuple[int, int, int]
+) -> ContractGraph:
     """The network as published, with the contract around: the reference of every parity check."""
     config = model.config
-    graph = ContractGraph(
-        model, config.mean, config.std, max_depth_m=max_depth_m, normals_sign=normals_sign
-    )
+    graph = ContractGraph(model, config.mean, config.std, max_depth_m=max_depth_m, normals_sign=normals_sign)
     return graph.eval()
 
 

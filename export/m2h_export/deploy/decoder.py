@@ -33,12 +33,16 @@ class DeployBranches(nn.Module):
         self.light, self.activation = first[0].light, first[0].activation
         self.upsample = [block.upsample for block in first]
         levels = list(zip(*branches, strict=True))
-        self.mains = nn.ModuleList(side_by_side([_refine_convs(block, "main") for block in level]) for level in levels)
+        self.mains = nn.ModuleList(
+            side_by_side([_refine_convs(block, "main") for block in level]) for level in levels
+        )
         self.skips = nn.ModuleList(
             side_by_side([_refine_convs(block, "skip") for block in level], shared=not self.light)
             for level in levels[1:]
         )
-        self.projects = nn.ModuleList(side_by_side([_convs(block.project) for block in level]) for level in levels)
+        self.projects = nn.ModuleList(
+            side_by_side([_convs(block.project) for block in level]) for level in levels
+        )
         self.finish = side_by_side([_convs(unit) for unit in projects])
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
@@ -231,7 +235,7 @@ class DeployRestore(nn.Module):
         self.ffn, self.out_conv = published.ffn, published.out_conv
 
     def merge(self, own: Tensor, attended: Tensor, unique: Tensor) -> Tensor:
-        """f + ffn(f), before `out_conv`."""
+        """The gated sum f as f + ffn(f), before `out_conv`."""
         a, u = self.conv_attn(attended), self.conv_uniq(unique)
         o_mean = self.conv_orig(F.adaptive_avg_pool2d(own, 1))
         means = torch.cat([o_mean, self.mean_attn(a), self.mean_uniq(u)], dim=1)

@@ -15,6 +15,8 @@ from m2h_runtime.engine.contract import OUTPUT_NAMES, input_spec, output_specs
 from m2h_runtime.errors import ContractError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from m2h_export.deploy.contract_stage import ContractGraph
 
 OPSET = 20
@@ -28,7 +30,11 @@ def export_graph(graph: ContractGraph, size: tuple[int, int]) -> onnx.ModelProto
         ContractError: the exported graph's tensors are not those of the contract.
     """
     image = torch.zeros(1, *size, 3, dtype=torch.uint8)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx", "onnxscript"):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        _quiet("torch.onnx", "onnxscript"),
+    ):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             graph.eval(),
@@ -79,7 +85,7 @@ def check_contract(model: onnx.ModelProto, size: tuple[int, int]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet(*names: str) -> contextlib.AbstractContextManager[None]:  # type: ignore[misc]
+def _quiet(*names: str) -> Iterator[None]:
     """The exporter logs every step; a person exporting wants to hear of errors only."""
     before = [(name, logging.getLogger(name).level) for name in names]
     for name in names:

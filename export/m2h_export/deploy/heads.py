@@ -40,7 +40,7 @@ class DeployUpsample(nn.Module):
         self.excite = excite
 
     def inner(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """y (1, co, H, W) and its channel attention (1, co, 1, 1)."""
+        """The map y (1, co, H, W) and its channel attention (1, co, 1, 1)."""
         y = F.relu(self.conv2(F.relu(self.conv1(x))))
         return y, torch.sigmoid(self.excite(F.relu(self.squeeze(self.mean(y)))))
 
@@ -84,14 +84,15 @@ class DeployFullUpsample(nn.Module):
         self.excite = excite
 
     def inner(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """y (1, co, H, W) and the attention of its expansion (1, co, 1, 1)."""
+        """The map y (1, co, H, W) and the attention of its expansion (1, co, 1, 1)."""
         y = F.relu(self.conv2(F.relu(self.conv1(x))))
         return y, torch.sigmoid(self.excite(F.relu(self.squeeze(F.adaptive_avg_pool2d(y, 1)))))
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, ci, H, W) to (1, co, 2H, 2W)."""
         y, attention = self.inner(x)
-        return self.expand(y) * attention + up2(self.residual(x))
+        out: Tensor = self.expand(y) * attention + up2(self.residual(x))
+        return out
 
 
 class DeployFullUpsampleTail(nn.Module):
@@ -145,11 +146,15 @@ class DeployAspp(nn.Module):
         super().__init__()
         light = isinstance(aspp, LightAspp)
         merge, norm = (aspp.project[0], aspp.project[1]) if light else (aspp.conv1, aspp.bn1)
-        branches = [aspp.aspp1, aspp.aspp2] if light else [getattr(aspp, f"aspp{i}") for i in (1, 2, 3, 4)]
+        count = 2 if light else 4
+        branches = [cast("nn.Sequential", getattr(aspp, f"aspp{i + 1}")) for i in range(count)]
         self.branches = nn.ModuleList(
             fold_conv_norm(branch[0], cast("nn.BatchNorm2d", branch[1])) for branch in branches
         )
-        pool, self.norm = cast("nn.Conv2d", aspp.global_avg_pool[1]), cast("nn.GroupNorm", aspp.global_avg_pool[2])
+        pool, self.norm = (
+            cast("nn.Conv2d", aspp.global_avg_pool[1]),
+            cast("nn.GroupNorm", aspp.global_avg_pool[2]),
+        )
         to_vector = matrix(pool)
         if before is not None:
             to_vector = to_vector @ before
@@ -178,13 +183,15 @@ class _Context(nn.Module):
 
     def __init__(self, head: ContextHead, size: tuple[int, int], before: Tensor | None) -> None:
         super().__init__()
-        self.aspp = DeployAspp(cast("Aspp | LightAspp", head.aspp), before)
+        self.aspp = DeployAspp(head.aspp, before)
         self.blocks = nn.ModuleList(
             upsample(block, (size[0] << i, size[1] << i)) for i, block in enumerate(head.blocks)
         )
         self.refine = head.refine
         self.shift = TapsConv()
-        self.attention_bias = nn.Parameter(cast("Tensor", cast("nn.Conv2d", head.spatial_attn[0]).bias).detach())
+        self.attention_bias = nn.Parameter(
+            cast("Tensor", cast("nn.Conv2d", head.spatial_attn[0]).bias).detach()
+        )
 
     def body(self, x: Tensor) -> Tensor:
         x = self.aspp(x)
@@ -220,7 +227,11 @@ class DeploySemanticHead(_Context):
     """Semantics: the spatial attention as taps, the class layer as a matrix product per output pixel."""
 
     def __init__(
-        self, head: ContextHead, size: tuple[int, int], out: tuple[int, int] | None, before: Tensor | None = None
+        self,
+        head: ContextHead,
+        size: tuple[int, int],
+        out: tuple[int, int] | None,
+        before: Tensor | None = None,
     ) -> None:
         super().__init__(head, size, before)
         self.out = out
@@ -234,7 +245,9 @@ class DeploySemanticHead(_Context):
         features = x * self.attention(self.taps(x))
         if self.out is not None:
             features = fit(features, self.out)
-        logits: Tensor = self.final(features.permute(0, 2, 3, 1))  # classes last, as the contract stage reads them
+        logits: Tensor = self.final(
+            features.permute(0, 2, 3, 1)
+        )  # classes last, as the contract stage reads them
         return logits.permute(0, 3, 1, 2)
 
 
@@ -244,7 +257,9 @@ class DeployPlainHead(nn.Module):
     def __init__(self, head: PlainHead, size: tuple[int, int]) -> None:
         super().__init__()
         *blocks, last_block, last = head.head
-        self.blocks = nn.ModuleList(upsample(block, (size[0] << i, size[1] << i)) for i, block in enumerate(blocks))
+        self.blocks = nn.ModuleList(
+            upsample(block, (size[0] << i, size[1] << i)) for i, block in enumerate(blocks)
+        )
         last = cast("nn.Conv2d", last)
         n = len(blocks)
         self.tail = (

@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2h_export.deploy.algebra import matrix
-from m2h_export.deploy.decoder import DeployBranches, DeployCrossTask, DeployRestore, DeployUnique, side_by_side
+from m2h_export.deploy.decoder import (
+    DeployBranches,
+    DeployCrossTask,
+    DeployRestore,
+    DeployUnique,
+    side_by_side,
+)
 from m2h_export.deploy.encoder import DeployEncoder, DeployReassemble
 from m2h_export.deploy.heads import DeployDepthHead, DeployPlainHead, DeploySemanticHead
 from m2h_export.models.layers import fit, upto
@@ -55,7 +61,10 @@ class DeployM2H(nn.Module):
             self.restore_depth = self._restore(head.restore_depth, "depth", full, mixed, half)
             self.restore_semantics = self._restore(head.restore_semseg, "sem_seg", full, mixed, half)
             if not config.light:  # out_conv moves into the dense ASPP branches
-                before = {"depth": matrix(head.restore_depth.out_conv), "sem_seg": matrix(head.restore_semseg.out_conv)}
+                before = {
+                    "depth": matrix(head.restore_depth.out_conv),
+                    "sem_seg": matrix(head.restore_semseg.out_conv),
+                }
         self.depth = DeployDepthHead(head.conv_depth, full, before["depth"])
         self.semantics = DeploySemanticHead(
             head.seg_out, full, size if config.labels == "smooth" else None, before["sem_seg"]
@@ -66,7 +75,12 @@ class DeployM2H(nn.Module):
         self.eval()
 
     def _restore(
-        self, restore: Restore, task: str, full: tuple[int, int], mixed: tuple[int, int], half: tuple[int, int]
+        self,
+        restore: Restore,
+        task: str,
+        full: tuple[int, int],
+        mixed: tuple[int, int],
+        half: tuple[int, int],
     ) -> DeployRestore:
         post = cast("nn.Conv2d", self.post[task]) if mixed != full else None
         return DeployRestore(restore, post, full, mixed, (2 * half[0], 2 * half[1]))
@@ -77,7 +91,7 @@ class DeployM2H(nn.Module):
             return list(own.chunk(len(TASKS), dim=1))
         if self.config.light:
             own = F.max_pool2d(self.pre(own), self.config.attention_stride)
-        mixed = self.cross_task(own.unflatten(1, (len(TASKS), -1))[0])
+        mixed = self.cross_task(own[0].view(len(TASKS), -1, own.shape[-2], own.shape[-1]))
         return list(mixed.split(1))
 
     def _widen(self, task: str, x: Tensor) -> Tensor:
@@ -87,7 +101,7 @@ class DeployM2H(nn.Module):
         return upto(self.post[task](x), self.full)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Normalised (1, 3, H, W) of this size to the outputs of `M2H.forward`; logits on the head's grid if labels are."""
+        """Normalised (1, 3, H, W) of this size to what `M2H.forward` gives; "grid" logits stay on the head's grid."""
         tapped = self.encoder(image)
         pyramid = [conv(x) for conv, x in zip(self.convs, self.reassemble(tapped), strict=True)]
         together = self.branches(pyramid)

@@ -83,7 +83,9 @@ class _Typer:
             self.model.graph.output,
             list(self.new_weights.values()),
         )
-        typed = helper.make_model(graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version)
+        typed = helper.make_model(
+            graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version
+        )
         onnx.checker.check_model(typed, full_check=True)
         return typed
 
@@ -105,7 +107,9 @@ class _Typer:
         for position, name in enumerate(node.output):
             if name in self.outputs and self.now.get(name) != self.types[name]:
                 new.output[position] = f"{name}_fp16"  # an output keeps its type
-                self.nodes.append(helper.make_node("Cast", [new.output[position]], [name], to=self.types[name]))
+                self.nodes.append(
+                    helper.make_node("Cast", [new.output[position]], [name], to=self.types[name])
+                )
                 self.now[name] = self.types[name]
 
     def _as(self, name: str, wanted: int) -> str:
@@ -155,7 +159,9 @@ def store_weights_as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         values, name = numpy_helper.to_array(tensor), tensor.name
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16"))
-        casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"cast_{name}", to=TensorProto.FLOAT))
+        casts.append(
+            helper.make_node("Cast", [tensor.name], [name], name=f"cast_{name}", to=TensorProto.FLOAT)
+        )
     nodes = [*casts, *halved.graph.node]
     del halved.graph.node[:]
     halved.graph.node.extend(nodes)

@@ -50,7 +50,7 @@ def _to_windows(x: Tensor, rows: int, cols: int, window: tuple[int, int]) -> Ten
     """(B, D, H, W), zero-padded right and down, to (B·rows·cols, p², D), both row-major."""
     p, s = window
     x = F.pad(x, (0, cols * s - x.shape[-1], 0, rows * p - x.shape[-2]))
-    x = x.unflatten(3, (cols, s)).unflatten(2, (rows, p))  # (B, D, rows, p, cols, s)
+    x = x.reshape(*x.shape[:2], rows, p, cols, s)  # (B, D, rows, p, cols, s)
     return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, p * s, x.shape[1])
 
 

@@ -54,7 +54,9 @@ class FusionBlock(nn.Module):
         self.light, self.upsample = light, upsample
         self.activation: Activation = activation if light else "relu"
         if light:
-            self.res_unit = LightResidualUnit(channels, activation)  # one set of weights, for the skip and for the sum
+            self.res_unit = LightResidualUnit(
+                channels, activation
+            )  # one set of weights, for the skip and for the sum
             self.project: nn.Module = nn.Conv2d(channels, channels, 1)
         else:
             if has_skip:

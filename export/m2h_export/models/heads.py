@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -78,7 +80,10 @@ class Aspp(nn.Module):
             conv = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False)
             setattr(self, f"aspp{index}", _conv_norm_relu(conv, channels))
         self.global_avg_pool = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1, bias=False), nn.GroupNorm(1, channels), nn.ReLU()
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.GroupNorm(1, channels),
+            nn.ReLU(),
         )
         self.conv1 = nn.Conv2d(5 * channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -99,7 +104,10 @@ class LightAspp(nn.Module):
         self.aspp1 = _conv_norm_relu(nn.Conv2d(channels, half, 1, bias=False), half)
         self.aspp2 = _conv_norm_relu(DepthwiseSeparable(channels, half, dilation=6), half)
         self.global_avg_pool = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, half, 1, bias=False), nn.GroupNorm(1, half), nn.ReLU()
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, half, 1, bias=False),
+            nn.GroupNorm(1, half),
+            nn.ReLU(),
         )
         self.project = _conv_norm_relu(nn.Conv2d(3 * half, channels, 1, bias=False), channels)
 
@@ -139,7 +147,7 @@ class LightRefine(nn.Module):
 
 def _blocks(widths: tuple[int, ...], *, light: bool) -> list[nn.Module]:
     kind = LightUpsampleBlock if light else UpsampleBlock
-    return [kind(cin, cout) for cin, cout in zip(widths, widths[1:], strict=False)]
+    return [kind(cin, cout) for cin, cout in pairwise(widths)]
 
 
 class ContextHead(nn.Module):

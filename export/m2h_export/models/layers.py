@@ -45,7 +45,9 @@ def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
 class DepthwiseSeparable(nn.Module):
     """Depthwise k × k directly followed by pointwise 1 × 1: no norm and no activation between."""
 
-    def __init__(self, cin: int, cout: int, kernel: int = 3, *, dilation: int = 1, bias: bool = False) -> None:
+    def __init__(
+        self, cin: int, cout: int, kernel: int = 3, *, dilation: int = 1, bias: bool = False
+    ) -> None:
         super().__init__()
         padding = dilation * (kernel // 2)
         self.depthwise = nn.Conv2d(

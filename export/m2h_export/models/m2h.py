@@ -71,7 +71,9 @@ class M2HConfig:
 
 
 _FULL = M2HConfig("m2h", VIT_S, 256, (256, 128, 64), (48, 96, 192, 384), light=False, attention_channels=256)
-_SMALL = M2HConfig("m2h-small", VIT_S, 96, (96, 128, 64), (48, 96, 192, 384), light=True, attention_channels=24)
+_SMALL = M2HConfig(
+    "m2h-small", VIT_S, 96, (96, 128, 64), (48, 96, 192, 384), light=True, attention_channels=24
+)
 _NANO = M2HConfig(
     "m2h-nano",
     VIT_NANO,
