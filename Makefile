@@ -1,0 +1,48 @@
+# Everything here works on a fresh Debian or Ubuntu machine with Python >= 3.10.
+#   make demo   see perception in a minute: no torch, no GPU
+#   make test   the whole test suite but for what takes minutes (make test-slow has that)
+#   make lint   ruff and mypy
+
+VENV ?= .venv
+PYTHON ?= python3
+# PyPI's torch brings CUDA, some GB. TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the CPU build.
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint clean
+
+demo: $(VENV)/.demo
+	@mkdir -p out
+	$(BIN)/python tools/demo_clip.py out/clip.mp4
+	$(BIN)/m2h-run --video out/clip.mp4 --record out/demo.mp4 --sheet out/demo.png --report out/demo.json
+	@echo "look at out/demo.mp4 and out/demo.png; the figures are in out/demo.json"
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow --timeout 1500
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) out build *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "make: Python >= 3.10 is needed; PYTHON=/path/to/python3.12 make $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) > /dev/null 2>&1 || tools/install_venv.sh $(PYTHON) $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+	$(BIN)/pip install --quiet --editable '.[demo,export,tensorrt-rtx,test,lint]'
+	@touch $@
