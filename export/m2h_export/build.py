@@ -150,6 +150,11 @@ def check_spec(spec: ExportSpec) -> None:
         raise InputError(f"--size {height}x{width}: height and width go from 56 to 2048 pixels")
     if spec.out.exists() and not spec.out.is_dir():
         raise InputError(f"{spec.out}: is a file; --out takes a folder")
+    place = next(folder for folder in spec.out.absolute().parents if folder.exists())
+    if not place.is_dir():
+        raise InputError(f"{spec.out}: cannot be made, {place} is a file; choose another --out")
+    if spec.classes is not None and not 1 <= spec.classes <= 256:
+        raise InputError(f"--classes {spec.classes}: a class id is one byte, so from 1 to 256")
     if spec.out.is_dir() and any(spec.out.iterdir()) and not (spec.out / "manifest.yaml").is_file():
         raise InputError(
             f"{spec.out}: not empty and no engine; choose another --out, nothing there is overwritten"
@@ -183,8 +188,7 @@ def load_network(spec: ExportSpec) -> tuple[M2H, Checkpoint]:
             f"random weights, seed {spec.seed}", "", random_weights=True, seed=spec.seed
         )
     loaded = read_checkpoint(spec.checkpoint)
-    if spec.mixing is None and spec.ggfm is None:
-        check_fit(loaded, spec.checkpoint, spec.model, spec.classes)
+    check_fit(loaded, spec.checkpoint, spec.model, spec.classes, mixing=spec.mixing, ggfm=spec.ggfm)
     model = build_model(spec.model, loaded.num_classes, mixing=spec.mixing, ggfm=spec.ggfm)
     model.load_state_dict(loaded.state, strict=True)
     return model.eval(), Checkpoint(spec.checkpoint.name, loaded.sha256, random_weights=False)

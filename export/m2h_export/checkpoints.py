@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from m2h_export.models.cross_task import Mixing
+
 CLASS_KEY = "mlt_head.seg_out.final_conv.weight"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -47,7 +49,7 @@ def read_checkpoint(path: Path) -> LoadedCheckpoint:
             f"{path}: a git-lfs pointer, not the weights; run: git lfs pull --include {path.name}"
         )
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, head)
-    if CLASS_KEY not in state:
+    if CLASS_KEY not in state or not state[CLASS_KEY].ndim:
         raise CheckpointError(f"{path}: no {CLASS_KEY} in it, so these are not the weights of an M2H network")
     return LoadedCheckpoint(state, sha256_of(path), int(state[CLASS_KEY].shape[0]))
 
@@ -65,12 +67,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, head: bytes) -> dict[str, Tensor]:
-    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+    if head.startswith(b"PK") and not _is_whole_archive(path):
         raise CheckpointError(f"{path}: truncated (the end of the archive is missing); download it again")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        if "unsupported global" in str(error).lower():  # the name of a class or function to call
             raise CheckpointError(
                 f"{path}: needs pickled code to load, which is never run here; "
                 "save its state_dict() alone, or as .safetensors"
@@ -88,16 +90,37 @@ def _read_torch(path: Path, head: bytes) -> dict[str, Tensor]:
     return _plain_names(loaded, path)
 
 
+def _is_whole_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # its directory is there, but not a readable one
+        return False
+
+
 def _plain_names(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Without the prefix that data-parallel training leaves on every name."""
     for name, value in state.items():
+        if not isinstance(name, str):
+            raise CheckpointError(
+                f"{path}: has the key {name!r}, expected names; not a state dict of tensors"
+            )
         if not isinstance(value, torch.Tensor):
             raise CheckpointError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def check_fit(checkpoint: LoadedCheckpoint, path: Path, model: str, num_classes: int | None) -> None:
+def check_fit(
+    checkpoint: LoadedCheckpoint,
+    path: Path,
+    model: str,
+    num_classes: int | None,
+    *,
+    mixing: Mixing | None = None,
+    ggfm: bool | None = None,
+) -> None:
     """Is it a checkpoint of the network called `model`, with `num_classes` (None: whatever it has).
+
+    `mixing` and `ggfm` are those of `build_model`.
 
     Raises:
         CheckpointError: another class count, or another network; names the network that it fits.
@@ -107,21 +130,22 @@ def check_fit(checkpoint: LoadedCheckpoint, path: Path, model: str, num_classes:
         raise CheckpointError(
             f"{path}: its semantic head has {found} classes, not {num_classes}; pass --classes {found}"
         )
-    problem = _mismatch(checkpoint, model)
+    problem = _mismatch(checkpoint, model, mixing, ggfm)
     if problem is None:
         return
-    fitting = [name for name in MODELS if name != model and _mismatch(checkpoint, name) is None]
+    fitting = [name for name in MODELS if name != model and _mismatch(checkpoint, name, mixing, ggfm) is None]
     hint = (
         f"these are the weights of {fitting[0]}: pass --model {fitting[0]}" if fitting else "get another file"
     )
     raise CheckpointError(f"{path}: not the weights of {model} ({problem}); {hint}")
 
 
-def _mismatch(checkpoint: LoadedCheckpoint, model: str) -> str | None:
+def _mismatch(
+    checkpoint: LoadedCheckpoint, model: str, mixing: Mixing | None, ggfm: bool | None
+) -> str | None:
     with torch.device("meta"):
-        wanted = {
-            k: tuple(v.shape) for k, v in build_model(model, checkpoint.num_classes).state_dict().items()
-        }
+        network = build_model(model, checkpoint.num_classes, mixing=mixing, ggfm=ggfm)
+    wanted = {k: tuple(v.shape) for k, v in network.state_dict().items()}
     found = {k: tuple(v.shape) for k, v in checkpoint.state.items()}
     if missing := sorted(wanted.keys() - found.keys()):
         return f"{len(missing)} tensors missing, the first is {missing[0]}"

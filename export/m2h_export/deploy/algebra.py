@@ -110,18 +110,18 @@ def mean_weights(size: int, out: int) -> Tensor:
 class ResizedMean(nn.Module):
     """The spatial mean of a map as if it had been resized (corners aligned) to `out` first.
 
-    Resizing is linear, so the mean is a fixed weighted mean of the small map. Two products, one per axis:
-    weights of about 1/H stay normal numbers in half precision, 1/(H·W) would not.
+    Resizing is linear, so the mean is a fixed weighted mean of the small map. Weights of mean 1 and a plain mean:
+    products of 1/(H·W) would be subnormal in half precision, and matrix products would need another memory layout.
     """
 
     def __init__(self, size: tuple[int, int], out: tuple[int, int]) -> None:
         super().__init__()
-        self.register_buffer("rows", mean_weights(size[0], out[0]).float()[None, None, None])  # (1, 1, 1, H)
-        self.register_buffer("cols", mean_weights(size[1], out[1]).float()[:, None])  # (W, 1)
+        rows, cols = (n * mean_weights(n, m) for n, m in zip(size, out, strict=True))
+        self.register_buffer("weights", torch.outer(rows, cols).float()[None, None])  # (1, 1, H, W)
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, C, H, W) to (1, C, 1, 1)."""
-        return cast("Tensor", self.rows) @ (x @ cast("Tensor", self.cols))
+        return (x * cast("Tensor", self.weights)).mean(dim=(2, 3), keepdim=True)
 
 
 class TapsConv(nn.Module):

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class DeployBranches(nn.Module):
     """All tasks' coarse-to-fine chains at once: their channels side by side, their weights as groups.
 
-    A quarter of the nodes, four times as wide: small maps keep neither a CPU nor a GPU busy one task at a time.
-    Skips are shared: their activation is computed once, and the dense head's first convolution over them is one
-    convolution to all tasks' channels.
+    A quarter of the nodes, four times as wide: small maps keep neither a CPU nor a GPU busy one task at a time. The
+    tasks part before the last upsampling, where one task's map is large enough. Skips are shared: their activation is
+    computed once, and the dense head's first convolution over them is one convolution to all tasks' channels.
     """
 
     def __init__(self, branches: list[list[FusionBlock]], projects: list[ConvUnit]) -> None:
@@ -43,20 +43,25 @@ class DeployBranches(nn.Module):
         self.projects = nn.ModuleList(
             side_by_side([_convs(block.project) for block in level]) for level in levels
         )
-        self.finish = side_by_side([_convs(unit) for unit in projects])
+        self.finish = nn.ModuleList(projects)
 
-    def forward(self, pyramid: list[Tensor]) -> Tensor:
-        """Maps (1, C, ·, ·), finest first, to (1, T·C, H, W), a task's channels together."""
+    def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
+        """Maps (1, C, ·, ·), finest first, to one (1, C, H, W) per task."""
         coarse, *skips = reversed(pyramid)
-        x = self._tiled(coarse)
-        for level, (main, project) in enumerate(zip(self.mains, self.projects, strict=True)):
-            if level:
-                x = x + self._skip(skips[level - 1], (x.shape[-2], x.shape[-1]), self.skips[level - 1])
-            # A 1 × 1 convolution commutes with resizing, so it goes first, where the map is small.
-            x = project(x + main(activate(x, self.activation)))
-            if self.upsample[level]:
-                x = up2(x)
-        return F.relu(self.finish(x))
+        x = self._level(0, self._tiled(coarse))
+        for level, skip in enumerate(skips, start=1):
+            x = up2(x) if self.upsample[level - 1] else x
+            x = self._level(level, x + self._skip(skip, (x.shape[-2], x.shape[-1]), self.skips[level - 1]))
+        parts = x.chunk(self.tasks, dim=1)
+        return [
+            finish(up2(part) if self.upsample[-1] else part)
+            for part, finish in zip(parts, self.finish, strict=True)
+        ]
+
+    def _level(self, level: int, x: Tensor) -> Tensor:
+        """Refine and project; a 1 × 1 convolution commutes with the resizing after it, so it acts on the small map."""
+        out: Tensor = self.projects[level](x + self.mains[level](activate(x, self.activation)))
+        return out
 
     def _skip(self, skip: Tensor, size: tuple[int, int], unit: nn.Module) -> Tensor:
         if skip.shape[-2:] != size:

@@ -51,9 +51,11 @@ def export_graph(graph: ContractGraph, size: tuple[int, int]) -> onnx.ModelProto
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    for value in [*model.graph.value_info, *model.graph.initializer]:
+    graph_values = (model.graph.input, model.graph.output, model.graph.value_info, model.graph.initializer)
+    for value in (value for values in graph_values for value in values):
         del value.metadata_props[:]
         value.doc_string = ""
+    del model.graph.metadata_props[:]
     del model.metadata_props[:]
     del model.functions[:]
     check_contract(model, size)

@@ -52,8 +52,7 @@ class DeployM2H(nn.Module):
             mixed = (full[0] // stride, full[1] // stride)
             self.cross_task = DeployCrossTask(head.cross_attn, mixed)
             if config.light:
-                self.pre = side_by_side([[cast("nn.Conv2d", head.pre_attn_proj[task])] for task in TASKS])
-                self.post = head.post_attn_proj
+                self.pre, self.post = head.pre_attn_proj, head.post_attn_proj
         before: dict[str, Tensor | None] = {"depth": None, "sem_seg": None}
         if config.ggfm:
             self.unique_depth = DeployUnique(head.unique_depth_feature, grid)
@@ -85,14 +84,14 @@ class DeployM2H(nn.Module):
         post = cast("nn.Conv2d", self.post[task]) if mixed != full else None
         return DeployRestore(restore, post, full, mixed, (2 * half[0], 2 * half[1]))
 
-    def _mix(self, own: Tensor) -> list[Tensor]:
-        """Cross-task attention on (1, T·C, H, W); the light head's result is still small and narrow."""
+    def _mix(self, own: list[Tensor]) -> list[Tensor]:
+        """Cross-task attention on one (1, C, H, W) per task; the light head's result is still small and narrow."""
         if self.config.mixing == "none":
-            return list(own.chunk(len(TASKS), dim=1))
+            return own
         if self.config.light:
-            own = F.max_pool2d(self.pre(own), self.config.attention_stride)
-        mixed = self.cross_task(own[0].view(len(TASKS), -1, own.shape[-2], own.shape[-1]))
-        return list(mixed.split(1))
+            stride = self.config.attention_stride
+            own = [F.max_pool2d(self.pre[task](x), stride) for task, x in zip(TASKS, own, strict=True)]
+        return list(self.cross_task(torch.cat(own)).split(1))
 
     def _widen(self, task: str, x: Tensor) -> Tensor:
         """The light head's way back from the attention's width and size."""
@@ -104,11 +103,10 @@ class DeployM2H(nn.Module):
         """Normalised (1, 3, H, W) of this size to what `M2H.forward` gives; "grid" logits stay on the head's grid."""
         tapped = self.encoder(image)
         pyramid = [conv(x) for conv, x in zip(self.convs, self.reassemble(tapped), strict=True)]
-        together = self.branches(pyramid)
-        mixed = self._mix(together)
+        own = self.branches(pyramid)
+        mixed = self._mix(own)
         edges, normals = self._widen("edges", mixed[0]), self._widen("normals", mixed[1])
         if self.config.ggfm:
-            own = together.chunk(len(TASKS), dim=1)
             finish = DeployRestore.forward if self.config.light else DeployRestore.merge
             semantics = finish(self.restore_semantics, own[2], mixed[2], self.unique_semantics(tapped[-1]))
             depth = finish(self.restore_depth, own[3], mixed[3], self.unique_depth(tapped[-1]))
