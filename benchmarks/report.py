@@ -1,0 +1,135 @@
+"""docs/performance.md from the result files, so that no number there is typed by hand.
+
+python benchmarks/report.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+
+TARGETS = {  # ratios to PyTorch eager that this project set itself
+    ("m2h-small", "onnxruntime-cpu"): 5.0,
+    ("m2h-small", "openvino"): 8.0,
+    ("m2h-small", "openvino-bf16"): 14.0,
+    ("m2h", "onnxruntime-cpu"): 1.8,
+    ("m2h", "openvino-bf16"): 4.5,
+}
+
+
+def page() -> str:
+    """The whole page."""
+    speed, loop, parity = (load(name) for name in ("cpu_speed", "loop_speed", "parity"))
+    return "\n".join(
+        [
+            "# Performance",
+            "",
+            "Made by `python benchmarks/report.py` from `benchmarks/results/*.json`. Machines are noisy and this one is"
+            " shared: it has been seen to change speed by a factor of 1.6 within seconds. So ratios within one run mean"
+            " something, milliseconds less. All weights are random (seed 0): speed and parity, no accuracy.",
+            "",
+            "## Engines against plain PyTorch",
+            "",
+            f"{machine(speed)} {speed['threads']} threads, 224 × 224, batch 1, fp32 weights. Eager is the network as"
+            " published. Contestants take turns, each in its own process; the ratio is the median over the turns, with"
+            " the smallest and largest.",
+            "",
+            f"`{speed['command']}`",
+            "",
+            "| network | engine | ms | × eager | from – to | goal |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *(
+                speed_row(model, name, row)
+                for model, rows in speed["models"].items()
+                for name, row in rows.items()
+            ),
+            "",
+            "## Through m2h-run",
+            "",
+            f"{machine(loop)} A {loop['clip']} clip, decoded, resized and inferred, every frame, nothing recorded."
+            " First perception: from the start of the command, with a cached choice and a cached model.",
+            "",
+            f"`{loop['command']}`",
+            "",
+            "| network, backend | FPS | in each turn | engine, p50 ms | engine's share | first perception, s (worst) |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *(loop_row(name, row) for name, row in loop["runs"].items()),
+            "",
+            "## Parity with PyTorch fp32",
+            "",
+            "Mean over eight photographs (worst in brackets). The FP16 graph on a CPU shows what its types cost; on a GPU"
+            " the parity check of `m2h-export` and the self-test measure it again.",
+            "",
+            f"`{parity['command']}`",
+            "",
+            "| graph | backend | depth error | labels equal | normals |",
+            "| --- | --- | --- | --- | --- |",
+            *(
+                parity_row(graph, backend, run)
+                for graph, entry in parity["models"].items()
+                for backend, run in entry["runs"].items()
+            ),
+            "",
+            "## Rewrites",
+            "",
+            "| graph | nodes as published | nodes | GFLOP as published | GFLOP | file, MB |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *(
+                f"| {graph} | {e['nodes_as_published']} | {e['nodes']} | {e['gflop_as_published']} | {e['gflop']} "
+                f"| {e['model_mb']} |"
+                for graph, e in parity["models"].items()
+            ),
+            "",
+        ]
+    )
+
+
+def load(name: str) -> dict[str, Any]:
+    """One result file."""
+    loaded: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return loaded
+
+
+def machine(result: dict[str, Any]) -> str:
+    """The machine in a sentence."""
+    facts = result["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
+    return f"{facts['cores']} cores of {facts['cpu']} ({', '.join(facts['features'])}), {facts['date']}; {versions}."
+
+
+def speed_row(model: str, name: str, row: dict[str, Any]) -> str:
+    """A line of the first table."""
+    goal = TARGETS.get((model, name))
+    verdict = "" if goal is None else f"≥ {goal:g}: {'met' if row['ratio'] >= goal else 'missed'}"
+    return (
+        f"| {model} | {name} | {row['median_ms']:.1f} | {row['ratio']:.1f} "
+        f"| {row['ratio_min']:.1f} – {row['ratio_max']:.1f} | {verdict} |"
+    )
+
+
+def loop_row(name: str, row: dict[str, Any]) -> str:
+    """A line of the second table."""
+    turns = ", ".join(f"{fps:.0f}" for fps in row["fps_turns"])
+    return (
+        f"| {name} | {row['fps']:.1f} | {turns} | {row['engine_p50_ms']:.1f} | {100 * row['engine_share']:.0f} % "
+        f"| {row['first_perception_s']:.2f} ({row['first_perception_s_max']:.2f}) |"
+    )
+
+
+def parity_row(graph: str, backend: str, run: dict[str, Any]) -> str:
+    """A line of the third table."""
+    mean, worst = run["mean"], run["worst"]
+    return (
+        f"| {graph} | {backend} | {100 * mean['depth_rel']:.4f} ({100 * worst['depth_rel']:.4f}) % "
+        f"| {100 * mean['label_agreement']:.3f} ({100 * worst['label_agreement']:.3f}) % "
+        f"| {mean['normal_deg']:.4f} ({worst['normal_deg']:.4f})° |"
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
