@@ -13,7 +13,6 @@ import yaml
 
 from m2h_runtime.errors import InputError
 
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 

@@ -43,7 +43,9 @@ def view(picture: np.ndarray, t: float) -> np.ndarray:
     y = (height - h) * 0.5
     window = np.float32([[x, y], [x + w, y], [x, y + h]])
     frame = np.float32([[0, 0], [WIDTH, 0], [0, HEIGHT]])
-    return cv2.warpAffine(picture, cv2.getAffineTransform(window, frame), (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(
+        picture, cv2.getAffineTransform(window, frame), (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR
+    )
 
 
 if __name__ == "__main__":

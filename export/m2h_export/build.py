@@ -163,7 +163,7 @@ def check_spec(spec: ExportSpec) -> None:
         raise InputError(
             "--half-weights is for --precision fp32; an fp16 graph has half-size weights already"
         )
-    if spec.max_depth_m is not None and spec.max_depth_m <= 0.001:
+    if spec.max_depth_m is not None and not spec.max_depth_m > 0.001:  # also true for NaN
         raise InputError(f"--max-depth {spec.max_depth_m}: has to be more than 0.001 metres")
     if spec.target.startswith("tensorrt"):
         from m2h_export.tensorrt_build import check_target

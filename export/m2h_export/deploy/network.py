@@ -15,7 +15,6 @@ from m2h_export.deploy.decoder import (
     DeployCrossTask,
     DeployRestore,
     DeployUnique,
-    side_by_side,
 )
 from m2h_export.deploy.encoder import DeployEncoder, DeployReassemble
 from m2h_export.deploy.heads import DeployDepthHead, DeployPlainHead, DeploySemanticHead
