@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
@@ -10,12 +9,13 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from m2h_runtime.cli.run import OneLineParser
 from m2h_runtime.errors import BackendUnavailableError, EngineError, InputError, M2HError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
@@ -236,7 +236,7 @@ def verify(folder: Path, backend: str | None = None) -> dict[str, Any]:
     with backend_class(name).open(folder, manifest, None) as engine:
         test = run_self_test(engine, golden)
     mean, worst = summary([test.figures])
-    verdict = "fail" if test.problems else "pass"
+    verdict: Literal["pass", "fail"] = "fail" if test.problems else "pass"
     made = ParityRun(name, verdict, 1, mean, worst)
     runs = tuple(one for one in manifest.parity.runs if one.backend != name)
     replace(manifest, parity=replace(manifest.parity, verdict=verdict, runs=(*runs, made))).write(folder)

@@ -144,9 +144,10 @@ class DeployAspp(nn.Module):
 
     def __init__(self, aspp: Aspp | LightAspp, before: Tensor | None = None) -> None:
         super().__init__()
-        light = isinstance(aspp, LightAspp)
-        merge, norm = (aspp.project[0], aspp.project[1]) if light else (aspp.conv1, aspp.bn1)
-        count = 2 if light else 4
+        merge, norm = (
+            (aspp.project[0], aspp.project[1]) if isinstance(aspp, LightAspp) else (aspp.conv1, aspp.bn1)
+        )
+        count = 2 if isinstance(aspp, LightAspp) else 4
         branches = [cast("nn.Sequential", getattr(aspp, f"aspp{i + 1}")) for i in range(count)]
         self.branches = nn.ModuleList(
             fold_conv_norm(branch[0], cast("nn.BatchNorm2d", branch[1])) for branch in branches
