@@ -35,6 +35,7 @@ def turn(model: str, contestant: str, engine: Path) -> float:
     image = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     if contestant == "eager":
         import torch
+
         from m2h_export.models import build_model
         from m2h_export.random_weights import fill_weights
 

@@ -12,6 +12,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # for golden, at the end: `import conftest` means the one above
 from golden import NANO_SIZE, filled
+
 from m2h_export.deploy.contract_stage import ContractGraph, published_graph
 from m2h_export.deploy.graph import export_graph
 from m2h_export.deploy.network import DeployM2H

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+
 from m2h_export.models import build_model
 from m2h_export.models.layers import nearest
 from m2h_export.random_weights import fill_weights
 
 if TYPE_CHECKING:
-    from m2h_export.models import M2H
-    from m2h_export.models.cross_task import Mixing
     from numpy.typing import NDArray
     from torch import Tensor, nn
+
+    from m2h_export.models import M2H
+    from m2h_export.models.cross_task import Mixing
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 NANO_SIZE = (112, 144)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+
 from m2h_export import build
 from m2h_export.cli import main
 from m2h_export.models import M2H

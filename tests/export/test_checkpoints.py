@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from golden import filled
+from safetensors.torch import save_file
+
 from m2h_export.build import ExportSpec, load_network
 from m2h_export.checkpoints import CLASS_KEY, check_fit, read_checkpoint
 from m2h_export.models import build_model
-from safetensors.torch import save_file
-
 from m2h_runtime.engine.manifest import sha256_of
 from m2h_runtime.errors import CheckpointError
 

@@ -18,10 +18,11 @@ from golden import (
     run,
     wrong_labels,
 )
+from torch import nn
+
 from m2h_export.deploy.algebra import ResizedMean, TapsConv, conv1x1, fold_norm, interpolation_matrix, matrix
 from m2h_export.deploy.network import DeployM2H
 from m2h_export.models.layers import upto
-from torch import nn
 
 if TYPE_CHECKING:
     from m2h_export.models.cross_task import Mixing

@@ -18,6 +18,9 @@ import onnx
 import pytest
 import torch
 from golden import NANO_SIZE, filled
+from quick_export import traced_in
+from rich.console import Console
+
 from m2h_export import build, verify
 from m2h_export.build import ExportSpec, export_engine
 from m2h_export.cli import main
@@ -26,9 +29,6 @@ from m2h_export.deploy.graph import export_graph
 from m2h_export.deploy.network import DeployM2H
 from m2h_export.photographs import photographs
 from m2h_export.steps import Steps
-from quick_export import traced_in
-from rich.console import Console
-
 from m2h_runtime import open_engine
 from m2h_runtime.engine.manifest import (
     GOLDEN_NAME,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conftest import Traced
+
     from m2h_export.models import M2H
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,16 +10,16 @@ import onnx
 import pytest
 import torch
 from golden import NANO_SIZE, input_image
-from m2h_export.deploy.contract_stage import ContractGraph, reference_perception
-from m2h_export.deploy.cost import gflop, node_count, tensor_shapes
-from m2h_export.deploy.graph import check_contract
-from m2h_export.deploy.typed_fp16 import store_weights_as_fp16, to_fp16
-from m2h_export.photographs import photographs
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from m2h_export.deploy.contract_stage import ContractGraph, reference_perception
+from m2h_export.deploy.cost import gflop, node_count, tensor_shapes
+from m2h_export.deploy.graph import check_contract
+from m2h_export.deploy.typed_fp16 import store_weights_as_fp16, to_fp16
+from m2h_export.photographs import photographs
 from m2h_runtime.engine.contract import OUTPUT_NAMES, output_specs
 from m2h_runtime.engine.parity import compare, summary, violations
 from m2h_runtime.errors import ContractError

@@ -22,16 +22,17 @@ from golden import (
     run,
     wrong_labels,
 )
-from m2h_export.models import MODELS, build_model
-from m2h_export.random_weights import values_for
 from torch import Tensor, nn
 
+from m2h_export.models import MODELS, build_model
+from m2h_export.random_weights import values_for
 from m2h_runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from m2h_export.models import M2H
     from m2h_export.models.cross_task import Mixing
-    from typing_extensions import Self
 
 TOLERANCE = 5e-5  # of the outputs; the LayerNorm test below shows that a wrong epsilon does not pass
 INNER_TOLERANCE = 1e-4

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from rich.console import Console
+
 from m2h_export.build import ExportSpec, deploy_graph, load_network
 from m2h_export.deploy.contract_stage import published_graph
 from m2h_export.steps import Steps
 from m2h_export.tensorrt_build import build_plan, check_target, known_bad
-from onnx import TensorProto, helper, numpy_helper
-from rich.console import Console
-
 from m2h_runtime.engine import trt_library
 from m2h_runtime.errors import BackendUnavailableError, EngineError, InputError
 
