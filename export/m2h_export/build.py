@@ -23,6 +23,7 @@ from m2h_export.photographs import photographs
 from m2h_export.random_weights import fill_weights
 from m2h_export.verify import REQUIRED, backends_to_verify, reference_outputs, refuse, verify
 from m2h_runtime.engine.contract import CONTRACT_VERSION
+from m2h_runtime.engine.cuda import device_facts
 from m2h_runtime.engine.manifest import (
     GOLDEN_NAME,
     GRAPH_NAME,
@@ -231,8 +232,10 @@ def _build(spec: ExportSpec, folder: Path, steps: Steps) -> Target:
     from m2h_export.tensorrt_build import build_plan, known_bad, library_version
 
     kind: Literal["tensorrt", "tensorrt-rtx"] = "tensorrt" if spec.target == "tensorrt" else "tensorrt-rtx"
-    if (warning := known_bad(kind, library_version(kind))) is not None:
+    capability = spec.compute_capability or (device_facts()[1] if kind == "tensorrt" else None)
+    if (warning := known_bad(kind, library_version(kind), capability)) is not None:
         steps.say(f"warning: {warning}")
+    steps.say(f"building the {kind} plan: seconds for m2h-nano, many minutes on a small Jetson")
     built = build_plan(
         folder / GRAPH_NAME,
         folder / PLAN_NAME,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from m2h_runtime.engine.trt_library import Kind, Messages
 
 _MB = 1 << 20
-_MEMORY_FACTOR = 6  # a build of M2H peaked at about 5 times its graph file; one more for safety
+_MEMORY_FACTOR = 5  # builds of M2H peaked at about 3.6 times the graph file
 _MEMORY_BASE_MB = 1500
 
 
@@ -66,21 +66,21 @@ def library_version(kind: Kind) -> str:
     return str(trt_library.load(kind).__version__)
 
 
-def known_bad(kind: Kind, version: str) -> str | None:
-    """A warning for versions that are known to answer wrongly; None for the others.
+def known_bad(kind: Kind, version: str, compute_capability: str | None) -> str | None:
+    """A warning for versions that are known to answer wrongly on that GPU; None for the others.
 
     NVIDIA/TensorRT issues 4558, 4723, 4742 and 4837.
     """
     if kind != "tensorrt":
         return None
-    major, minor = (int(part) for part in version.split(".")[:2])
+    major, minor = (int(part) for part in [*version.split("."), "0"][:2])
     if (major, minor) in ((10, 3), (10, 4)):
         return (
             f"TensorRT {version} is known to compile vision transformers wrongly, in FP32 too, and to say nothing; "
             "the parity check decides. TensorRT >= 10.12 has been reported right"
         )
-    if major == 10 and minor <= 16:
-        return "TensorRT up to 10.16 is known to fuse attention wrongly on compute capability 12.0; the check decides"
+    if major == 10 and minor <= 16 and compute_capability == "12.0":
+        return f"TensorRT {version} is known to fuse attention wrongly on compute capability 12.0; the check decides"
     return None
 
 
@@ -124,10 +124,11 @@ def build_plan(
         capability = str(compute_capability)
     else:
         gpu, capability = cuda.device_facts()
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32: islands and fp32 plans keep their mantissas
     if workspace_mb is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb * _MB)
     cache = (
-        _load_timing_cache(config, timing_cache, f"{trt.__version__}-{capability}")
+        _load_timing_cache(config, timing_cache, f"{trt.__version__}-{capability}-{gpu}")
         if kind == "tensorrt"
         else None
     )
@@ -157,6 +158,8 @@ def _capability(trt: Any, text: str | None) -> Any:
 
 def _check_memory(graph: Path) -> None:
     """Refuse a build that would drive the machine into swap or be killed half way."""
+    if not graph.is_file():
+        raise InputError(f"{graph}: no such graph to build from")
     need_mb = _MEMORY_BASE_MB + _MEMORY_FACTOR * graph.stat().st_size / _MB
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -180,7 +183,7 @@ def _parse(trt: Any, builder: Any, graph: Path, messages: Messages) -> Any:
     if not parser.parse(graph.read_bytes()):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         first = errors[0] if errors else None
-        what = " ".join(str(first.desc()).split())[:300] if first else messages.last_error()
+        what = trt_library.one_line(str(first.desc())) if first else messages.first_error()
         where = f"node {first.node_name() or first.node()} ({first.node_operator()}): " if first else ""
         raise EngineError(f"{graph}: TensorRT cannot read it: {where}{what} ({len(errors)} errors)")
     return network
@@ -196,7 +199,7 @@ def _build(trt: Any, builder: Any, network: Any, config: Any, messages: Messages
     if cancelled.is_set():
         raise KeyboardInterrupt
     if serialized is None:
-        raise EngineError(f"TensorRT could not build the plan: {messages.last_error()}")
+        raise EngineError(f"TensorRT could not build the plan: {messages.first_error()}")
     return serialized
 
 
@@ -242,7 +245,7 @@ def _load_timing_cache(config: Any, base: Path | None, key: str) -> Path | None:
     """Attach the timing cache for this version and GPU; it is never used across either."""
     if base is None:
         return None
-    path = base.with_name(f"{base.name}.{key}")
+    path = base.with_name(f"{base.name}.{key}".replace(" ", "-"))
     stored = path.read_bytes() if path.is_file() else b""
     config.set_timing_cache(config.create_timing_cache(stored), ignore_mismatch=False)
     if not os.access(path.parent, os.W_OK):

@@ -41,9 +41,20 @@ def device_problem() -> str | None:
         status, count = cudart.cudaGetDeviceCount()
     except RuntimeError as error:  # no driver library at all
         return f"no NVIDIA driver ({' '.join(str(error).split())[:120]}); m2h-doctor shows what is there"
+    if status.name == "cudaErrorInsufficientDriver" and (driver := _driver_version()):
+        return (
+            f"cuda-python is for a newer CUDA than this driver's {driver // 1000}.{driver % 1000 // 10}: "
+            f"pip install 'cuda-python<{driver // 1000 + 1}'"
+        )
     if int(status) != 0 or count == 0:
         return f"no NVIDIA GPU or driver ({status.name}); m2h-doctor shows what is there"
     return None
+
+
+def _driver_version() -> int:
+    """The CUDA version of the driver as 1000 major + 10 minor; 0 without a driver."""
+    status, version = runtime().cudaDriverGetVersion()
+    return int(version) if int(status) == 0 else 0
 
 
 def call(result: tuple[Any, ...]) -> Any:

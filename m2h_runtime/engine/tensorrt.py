@@ -7,6 +7,7 @@ See docs/tensorrt.md. The self-test of `open_engine` judges every plan on the de
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -95,25 +96,30 @@ class TensorRTEngine(Engine):
         runtime = trt.Runtime(messages.logger)
         engine = runtime.deserialize_cuda_engine((folder / PLAN_NAME).read_bytes())
         if engine is None:  # the API's way of failing; using it would end the process
-            raise EngineError(f"{folder / PLAN_NAME}: {cls.backend} cannot load it: {messages.last_error()}")
+            raise EngineError(f"{folder / PLAN_NAME}: {cls.backend} cannot load it: {messages.first_error()}")
         check_tensors(trt, engine, manifest.size)
         return cls(manifest, engine, messages)
 
     def __init__(self, manifest: Manifest, engine: Any, messages: Messages) -> None:
         super().__init__(manifest)
         self._engine, self._messages, self._graph = engine, messages, None
+        messages.clear()
         cudart = cuda.runtime()
         with ExitStack() as undo:
             self._context = engine.create_execution_context()
             if self._context is None:
-                raise EngineError(f"{self.backend}: no execution context: {messages.last_error()}")
+                raise EngineError(f"{self.backend}: no execution context: {messages.first_error()}")
             self._stream = cuda.call(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking))
             undo.callback(lambda: cudart.cudaStreamDestroy(self._stream))
             self._input = self._buffer(input_spec(*manifest.size), undo)
             self._outputs = {spec.name: self._buffer(spec, undo) for spec in self._specs}
             self._enqueue()  # the first run allocates; only what comes after it can be captured
             cuda.call(cudart.cudaStreamSynchronize(self._stream))
-            self._capture(undo)
+            started = time.perf_counter()
+            self._enqueue()
+            launch_ms = 1e3 * (time.perf_counter() - started)
+            cuda.call(cudart.cudaStreamSynchronize(self._stream))
+            self._capture(undo, launch_ms)
             self._undo = undo.pop_all()
 
     def _buffer(self, spec: TensorSpec, undo: ExitStack) -> cuda.Buffer:
@@ -121,7 +127,7 @@ class TensorRTEngine(Engine):
         undo.callback(buffer.free)
         if not self._context.set_tensor_address(spec.name, buffer.device):
             raise EngineError(
-                f"{self.backend}: tensor {spec.name} not accepted: {self._messages.last_error()}"
+                f"{self.backend}: tensor {spec.name} not accepted: {self._messages.first_error()}"
             )
         return buffer
 
@@ -129,12 +135,12 @@ class TensorRTEngine(Engine):
         """Upload, run, download, all on the one stream."""
         self._input.upload(self._stream)
         if not self._context.execute_async_v3(int(self._stream)):
-            raise EngineError(f"{self.backend}: the engine failed: {self._messages.last_error()}")
+            raise EngineError(f"{self.backend}: the engine failed: {self._messages.first_error()}")
         for buffer in self._outputs.values():
             buffer.download(self._stream)
 
-    def _capture(self, undo: ExitStack) -> None:
-        """Record one frame as a CUDA graph; without one every frame is enqueued anew."""
+    def _capture(self, undo: ExitStack, launch_ms: float) -> None:
+        """Record one frame as a CUDA graph; without one every frame is enqueued anew, `launch_ms` of CPU time."""
         cudart = cuda.runtime()
         mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         try:
@@ -148,13 +154,17 @@ class TensorRTEngine(Engine):
             undo.callback(lambda: cudart.cudaGraphExecDestroy(self._graph))
         except EngineError as error:
             self._graph = None
+            cudart.cudaGetLastError()  # or TensorRT would blame a later call for it
             log.warning(
-                "%s: no CUDA graph (%s), so every frame pays the launch of each kernel: slower where the CPU is slow",
+                "%s: no CUDA graph (%s), so every frame costs the CPU %.2f ms to launch its kernels",
                 self.backend,
                 error,
+                launch_ms,
             )
 
     def _infer(self, image: NDArray[np.uint8]) -> Outputs:
+        if self._engine is None:  # its pinned memory is gone: writing there would end the process
+            raise EngineError(f"{self.backend}: the engine is closed; open it again")
         cudart = cuda.runtime()
         np.copyto(self._input.host, image)
         if self._graph is not None:

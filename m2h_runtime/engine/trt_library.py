@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -46,7 +47,7 @@ def load(kind: Kind) -> Any:
         if kind == "tensorrt-rtx":
             _preload_rtx()
         return importlib.import_module(_MODULES[kind])
-    except (ImportError, OSError) as error:
+    except Exception as error:  # a broken installation raises anything
         what = " ".join(str(error).split())
         raise BackendUnavailableError(
             f"{kind}: installed but does not load ({what}); {_INSTALL[kind]}"
@@ -83,9 +84,19 @@ class Messages:
     errors: list[str]
     warnings: list[str]
 
-    def last_error(self) -> str:
-        """The first error of the last failure; the later ones only repeat it from further out."""
-        return " ".join(self.errors[0].split())[:400] if self.errors else "TensorRT gives no reason"
+    def clear(self) -> None:
+        """Forget what was said; call it before the step whose errors matter."""
+        self.errors.clear()
+        self.warnings.clear()
+
+    def first_error(self) -> str:
+        """The first error since `clear` in one line; the later ones only repeat it from further out."""
+        return one_line(self.errors[0]) if self.errors else "TensorRT gives no reason"
+
+
+def one_line(text: str) -> str:
+    """A message of TensorRT without line breaks and its own source positions, 300 characters at most."""
+    return re.sub(r"\s*\(?\b[Ii]n \w+ at /\S+?:\d+\)?", "", " ".join(text.split()))[:300]
 
 
 def collect_messages(trt: Any) -> Messages:

@@ -133,13 +133,21 @@ def test_ctrl_c_stops_the_builder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "warned"), [("10.3.0.30", True), ("10.4.0", True), ("10.13.3.9", True), ("11.4.0.106", False)]
+    ("version", "capability", "warned"),
+    [
+        ("10.3.0.30", "8.7", True),
+        ("10.4.0", "8.6", True),
+        ("10.13.3.9", "12.0", True),
+        ("10.13.3.9", "8.7", False),
+        ("11.4.0.106", "12.0", False),
+        ("10", "8.7", False),
+    ],
 )
-def test_known_bad_versions_are_announced(version: str, warned: bool) -> None:
-    warning = known_bad("tensorrt", version)
+def test_known_bad_versions_are_announced(version: str, capability: str, warned: bool) -> None:
+    warning = known_bad("tensorrt", version, capability)
     assert (warning is not None) == warned
-    assert warning is None or version in warning or "10.16" in warning
-    assert known_bad("tensorrt-rtx", "1.7.1.116") is None
+    assert warning is None or version in warning
+    assert known_bad("tensorrt-rtx", "1.7.1.116", capability) is None
 
 
 @pytest.mark.skipif(
