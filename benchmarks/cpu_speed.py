@@ -94,7 +94,7 @@ def main() -> None:
         result["models"] = json.loads(args.out.read_text())["models"]
     with tempfile.TemporaryDirectory() as scratch:
         for model in args.models:
-            result["models"][model] = one_model(model, args.rounds, args.engines or Path(scratch))
+            result["models"][model] = one_model(model, args.rounds, (args.engines or Path(scratch)).resolve())
             if args.out:
                 args.out.parent.mkdir(parents=True, exist_ok=True)
                 args.out.write_text(json.dumps(result, indent=1) + "\n")
