@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-
 from machine import facts  # beside this script
 
 SIDE, REPEATS, THREADS = 2048, 15, 2
