@@ -172,10 +172,10 @@ def check_spec(spec: ExportSpec) -> None:
         check_target(spec.target, spec.compute_capability)  # type: ignore[arg-type]
     elif spec.compute_capability is not None:
         raise InputError("--compute-capability is for --target tensorrt-rtx and tensorrt")
-    from m2h_runtime.engine.select import backend_class
+    from m2h_runtime.engine.select import unavailable
 
     backend = REQUIRED[spec.target]
-    why = None if spec.target.startswith("tensorrt") else backend_class(backend).unavailable()
+    why = None if spec.target.startswith("tensorrt") else unavailable(backend)
     if why is not None:
         raise InputError(f"--target {spec.target}: cannot be verified here, {why}")
 

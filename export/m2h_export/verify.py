@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from m2h_export.deploy.contract_stage import reference_perception
 from m2h_runtime.engine.manifest import ParityRun
 from m2h_runtime.engine.parity import coarsest, compare, summary, violations
-from m2h_runtime.engine.select import BACKENDS, backend_class
+from m2h_runtime.engine.select import BACKENDS, backend_class, unavailable
 from m2h_runtime.errors import M2HError, ParityError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def backends_to_verify(target: str) -> list[str]:
     own = REQUIRED[target]
     plans = ("tensorrt", "tensorrt-rtx")
     others = [name for name in BACKENDS if name != own and name not in plans]
-    return [name for name in (own, *others) if backend_class(name).unavailable() is None]
+    return [name for name in (own, *others) if unavailable(name) is None]
 
 
 def verify(

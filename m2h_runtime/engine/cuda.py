@@ -40,14 +40,14 @@ def device_problem() -> str | None:
     try:
         status, count = cudart.cudaGetDeviceCount()
     except RuntimeError as error:  # no driver library at all
-        return f"no NVIDIA driver ({' '.join(str(error).split())[:120]}); m2h-doctor shows what is there"
+        return f"no NVIDIA driver ({' '.join(str(error).split())[:120]}); install it"
     if status.name == "cudaErrorInsufficientDriver" and (driver := _driver_version()):
         return (
             f"cuda-python is for a newer CUDA than this driver's {driver // 1000}.{driver % 1000 // 10}: "
             f"pip install 'cuda-python<{driver // 1000 + 1}'"
         )
     if int(status) != 0 or count == 0:
-        return f"no NVIDIA GPU or driver ({status.name}); m2h-doctor shows what is there"
+        return f"no NVIDIA GPU or driver ({status.name}); install the NVIDIA driver"
     return None
 
 

@@ -32,7 +32,7 @@ class Fp32Engine(Engine):
         """Is the package there."""
         try:
             import openvino  # noqa: F401
-        except ImportError:
+        except ModuleNotFoundError:
             return "the package openvino is missing: pip install openvino"
         return None
 

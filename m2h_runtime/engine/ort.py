@@ -31,7 +31,7 @@ class CpuEngine(Engine):
         """Is the package there."""
         try:
             import onnxruntime  # noqa: F401
-        except ImportError:
+        except ModuleNotFoundError:
             return "the package onnxruntime is missing: pip install onnxruntime"
         return None
 
@@ -77,7 +77,7 @@ class CudaEngine(Engine):
         """Does the installed package have the provider; the device itself is tried by `open`."""
         try:
             import onnxruntime as ort
-        except ImportError:
+        except ModuleNotFoundError:
             return "the package onnxruntime-gpu is missing: pip install onnxruntime-gpu"
         if "CUDAExecutionProvider" not in ort.get_available_providers():
             return (

@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 import platform
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from m2h_runtime.errors import BackendUnavailableError, EngineError, InputError,
 from m2h_runtime.files import write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from m2h_runtime.engine.base import Engine
     from m2h_runtime.engine.manifest import Manifest
     from m2h_runtime.engine.selftest import Golden, SelfTest
@@ -89,7 +92,7 @@ def open_engine(
 
 def fitting_backends(folder: Path, manifest: Manifest) -> dict[str, str | None]:
     """For each backend why it cannot run this engine on this machine, or None if it can."""
-    return {name: _unfit(name, folder, manifest) for name in BACKENDS}
+    return {name: _or_broken(partial(_unfit, name, folder, manifest)) for name in BACKENDS}
 
 
 def _unfit(name: str, folder: Path, manifest: Manifest) -> str | None:
@@ -102,8 +105,21 @@ def _unfit(name: str, folder: Path, manifest: Manifest) -> str | None:
         return f"no {GRAPH_NAME} in {folder}"
     failed_before = [r for r in manifest.parity.runs if r.backend == name and r.verdict == "fail"]
     if failed_before:
-        return "it failed the parity check when the engine was exported"
+        return "it failed the parity check (see parity.runs in the manifest)"
     return backend_class(name).unavailable()
+
+
+def unavailable(name: str) -> str | None:
+    """Why a backend cannot run on this machine, in one line; None if it can. A broken library is a reason too."""
+    return _or_broken(lambda: backend_class(name).unavailable())
+
+
+def _or_broken(why_not: Callable[[], str | None]) -> str | None:
+    try:
+        return why_not()
+    except Exception as error:  # a half-installed library raises anything when it is imported
+        what = " ".join(str(error).split())[:200] or type(error).__name__
+        return f"its library is installed but broken ({what}); install it again"
 
 
 def _open_tested(
@@ -116,7 +132,7 @@ def _open_tested(
     budget_s: float,
 ) -> tuple[Engine, SelfTest]:
     """Open one backend and run the golden frame on it; the engine is closed again if anything is wrong."""
-    if (why := _unfit(name, folder, manifest)) is not None:
+    if (why := _or_broken(partial(_unfit, name, folder, manifest))) is not None:
         raise BackendUnavailableError(f"{name}: {why}")
     engine = backend_class(name).open(folder, manifest, threads)
     try:
@@ -197,7 +213,7 @@ def _choice_note(manifest: Manifest, threads: int | None) -> Path | None:
     folder = cache_folder("choice")
     if folder is None:
         return None
-    available = [name for name in BACKENDS if backend_class(name).unavailable() is None]
+    available = [name for name in BACKENDS if unavailable(name) is None]
     key = json.dumps([manifest.engine_id(), platform.processor(), platform.node(), threads, available])
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 

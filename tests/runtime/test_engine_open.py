@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -224,3 +227,17 @@ def test_auto_tells_why_nothing_fits(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no backend can run it here") as caught:
         open_engine(folder)
     assert all(name in str(caught.value) for name in BACKENDS)
+
+
+def test_a_broken_library_does_not_stop_the_others(tiny_engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "openvino.py").write_text("raise RuntimeError('half installed')\n")
+    code = (
+        "from m2h_runtime import open_engine\n"
+        "from m2h_runtime.engine.select import unavailable\n"
+        f"print(unavailable('openvino')); print(open_engine({str(tiny_engine)!r}).backend)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "M2H_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "broken (half installed)" in done.stdout
+    assert done.stdout.splitlines()[-1] == "onnxruntime-cpu"

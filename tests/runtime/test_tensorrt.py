@@ -44,7 +44,7 @@ def test_without_a_gpu_the_reason_is_one_line(kind: type[TensorRTEngine]) -> Non
     why = kind.unavailable()
     assert why is not None
     assert "\n" not in why
-    assert "pip install" in why or "JetPack" in why or "m2h-doctor" in why
+    assert "pip install" in why or "JetPack" in why or "driver" in why
 
 
 @needs_no_gpu
