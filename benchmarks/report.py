@@ -55,7 +55,7 @@ def page() -> str:
             "",
             f"{machine(loop)} A {loop['clip']} clip, decoded, resized and inferred, every frame, nothing recorded."
             " First perception: from the start of the command, with a cached choice and a cached model; it holds the"
-            " self-test and the first frame, so for `m2h`, whose frame is 2.2 s here, it is about 6 s.",
+            " self-test and the first frame, so for `m2h`, whose frame is 2.2 s here, it is 5.5 s.",
             "",
             f"`{loop['command']}`",
             "",
