@@ -41,7 +41,7 @@ class M2HConfig:
         last_fusion_upsamples: the finest fusion block doubles its size; off in `m2h-nano`.
         fusion_activation: of the light residual units.
         labels: "smooth" resizes the logits to the picture bilinearly; "grid" decides on the head's own grid and
-            takes the nearest decision, a fifth of an engine's time on a CPU for outlines that are a little coarser.
+            takes the nearest decision: less work for a CPU, outlines that are a little coarser.
         num_classes: of the semantic head.
         mixing: how tasks meet; "mha" and "none" are the paper's ablations (Table VI).
         ggfm: global gated feature merging; off is the paper's ablation.
