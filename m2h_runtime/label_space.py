@@ -84,3 +84,20 @@ def default_label_space(num_classes: int) -> LabelSpace:
     """The label space that a head of `num_classes` means in the M2H world, else a generic one."""
     known = {41: "nyudv2_40", 21: "nyud20", 20: "scannet20"}
     return load_label_space(known[num_classes]) if num_classes in known else generic_label_space(num_classes)
+
+
+@lru_cache
+def load_label_map(source: str, target: str) -> NDArray[np.uint8]:
+    """The table from one label space to another: uint8 (256,), indexed by source id; ids beyond it give 0.
+
+    Raises:
+        InputError: no such table ships with the package.
+    """
+    file = resources.files("m2h_runtime") / "label_spaces" / "maps" / f"{source}_to_{target}.yaml"
+    if not file.is_file():
+        raise InputError(f"no table from label space {source!r} to {target!r}; there is nyudv2_40 to nyud20")
+    lut = yaml.safe_load(file.read_text(encoding="utf-8"))["lut"]
+    table = np.zeros(256, np.uint8)
+    table[: len(lut)] = lut
+    table.setflags(write=False)
+    return table

@@ -1,4 +1,4 @@
-"""`m2h-run`: a camera, a video or images through an engine, live."""
+"""`m2h-run`: a camera, a video, images or a simulation through an engine, live."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DEMO_ENGINE = Path("engines") / "m2h-nano-demo"
 CAMERA_OPTIONS = ("camera_size", "camera_fps")
+WALK_S, WALK_FPS = 60.0, 30.0  # of --simulate
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -38,13 +39,20 @@ def build_parser() -> argparse.ArgumentParser:
     """The options. Nothing heavy is imported for them."""
     parser = OneLineParser(
         prog="m2h-run",
-        description="Depth, semantics, normals and edges of a camera, a video or images.",
+        description="Depth, semantics, normals and edges of a camera, a video, images or a simulation.",
         epilog="A camera's newest frame wins and drops are counted; of recordings every frame is processed.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--camera", metavar="DEV", help="V4L2 device or its index: /dev/video0 or 0")
     source.add_argument("--video", metavar="FILE", type=Path, help="video file")
     source.add_argument("--images", metavar="GLOB", help="image files, quoted: 'photos/*.jpg'")
+    source.add_argument(
+        "--simulate",
+        metavar="NAME",
+        nargs="?",
+        const="apartment",
+        help="walk through a simulated apartment: its seed and style, as in 9001-drone (default: apartment)",
+    )
     engine = parser.add_argument_group("engine")
     engine.add_argument(
         "--engine", metavar="FOLDER", type=Path, help=f"engine folder (default: the shipped {DEMO_ENGINE})"
@@ -182,7 +190,7 @@ def check_options(args: argparse.Namespace) -> None:
             if getattr(args, name) is not None:
                 raise InputError(f"--{name.replace('_', '-')} goes with --camera only")
     elif args.realtime:
-        raise InputError("--realtime goes with --video or --images; a camera is always live")
+        raise InputError("--realtime goes with --video, --images or --simulate; a camera is always live")
 
 
 def engine_folder(named: Path | None) -> Path:
@@ -226,11 +234,18 @@ def open_source(args: argparse.Namespace) -> Source:
     Raises:
         SourceError: it cannot be opened.
     """
-    from m2h_runtime.sources import CameraSource, ImagesSource, PacedSource, VideoSource
+    from m2h_runtime.sources import CameraSource, ImagesSource, PacedSource, SimulationSource, VideoSource
 
     if args.camera is not None:
         return CameraSource(args.camera, args.camera_size, args.camera_fps)
-    recording = VideoSource(args.video) if args.video is not None else ImagesSource(args.images)
+    recording: Source
+    if args.simulate is not None:
+        duration_s = max(WALK_S, (args.frames or 0) / WALK_FPS)
+        recording = SimulationSource(
+            args.simulate, fps=WALK_FPS, duration_s=duration_s, keep_pace=args.realtime
+        )
+    else:
+        recording = VideoSource(args.video) if args.video is not None else ImagesSource(args.images)
     return PacedSource(recording) if args.realtime else recording
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from m2h_export.models import M2H
     from m2h_export.models.cross_task import Mixing
+    from m2h_export.models.vit import Encoded
 
 TOLERANCE = 5e-5  # of the outputs; the LayerNorm test below shows that a wrong epsilon does not pass
 INNER_TOLERANCE = 1e-4
@@ -180,8 +181,8 @@ class Inner:
     def _tasks(self, _module: object, _inputs: object, out: list[Tensor]) -> None:
         self.maps.update({f"cross_task_{t}": self._eighths(x) for t, x in enumerate(out)})
 
-    def _tokens(self, _module: object, _inputs: object, out: list[tuple[Tensor, Tensor]]) -> None:
-        for i, (patches, cls) in enumerate(out):
+    def _tokens(self, _module: object, _inputs: object, out: Encoded) -> None:
+        for i, (patches, cls) in enumerate(out.tapped):
             self.maps[f"backbone_{i}"] = patches[0, :4, ::4, ::4]
             self.maps[f"class_token_{i}"] = cls[0, ::4]
 

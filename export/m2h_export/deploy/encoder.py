@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2h_export.deploy.algebra import bias64, linear, pointwise_of
+from m2h_export.deploy.algebra import bias64, fold_norm, linear, pointwise_of
 
 if TYPE_CHECKING:
     from m2h_export.models.layers import ConvUnit
     from m2h_export.models.reassembly import Reassemble
-    from m2h_export.models.vit import Block, DinoV2
+    from m2h_export.models.vit import Block, DinoV2, StemStage
 
 
 class DeployBlock(nn.Module):
@@ -49,6 +49,33 @@ def _scaled(layer: nn.Linear, gamma: Tensor) -> nn.Linear:
     return linear(layer.weight.double() * factor[:, None], bias64(layer) * factor)
 
 
+class DeployStem(nn.Module):
+    """The stages of a convolutional stem with their norms folded in."""
+
+    def __init__(self, vit: DinoV2) -> None:
+        super().__init__()
+        stages = [cast("StemStage", stage) for stage in vit.patch_embed.stem]
+        self.down = nn.ModuleList(fold_norm(stage.down, stage.norm) for stage in stages)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(
+                fold_norm(cast("nn.Conv2d", conv), cast("nn.BatchNorm2d", norm))
+                for conv, norm in zip(stage.convs, stage.norms, strict=True)
+            )
+            for stage in stages
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(1, 3, H, W) to (1, c_i, H/2ⁱ, W/2ⁱ) from every stage."""
+        x, maps = image, []
+        for down, block in zip(self.down, self.blocks, strict=True):
+            x = F.relu(down(x))
+            convs = list(cast("nn.ModuleList", block))
+            if convs:
+                x = F.relu(x + convs[1](F.relu(convs[0](x))))
+            maps.append(x)
+        return maps
+
+
 class DeployEncoder(nn.Module):
     """The ViT for pictures of one size: position embedding interpolated and stored, border added in the graph."""
 
@@ -56,24 +83,26 @@ class DeployEncoder(nn.Module):
         super().__init__()
         self.grid, self.padding, self.tapped = vit.grid(*size), vit.padding(*size), vit.config.tapped
         self.project = vit.patch_embed.proj
+        self.stem = DeployStem(vit) if vit.config.stem else None
         with torch.no_grad():
             positions = vit.positions(*self.grid)
             self.register_buffer("cls", vit.cls_token + positions[:, :1])  # (1, 1, D)
             self.register_buffer("positions", positions[:, 1:].clone())  # (1, h·w, D)
         self.blocks = nn.ModuleList(DeployBlock(cast("Block", block)) for block in vit.blocks)
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Normalised (1, 3, H, W) to the tapped tokens (1, 1 + h·w, D)."""
+    def forward(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Normalised (1, 3, H, W) to the tapped tokens (1, 1 + h·w, D) and the stem's maps."""
         if any(self.padding):
             image = F.pad(image, self.padding)
-        patches = self.project(image).flatten(2).transpose(1, 2) + self.positions
+        details = self.stem(image) if self.stem is not None else []
+        patches = self.project(details[-1] if details else image).flatten(2).transpose(1, 2) + self.positions
         x = torch.cat([cast("Tensor", self.cls), patches], dim=1)
         tokens = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.tapped:
                 tokens.append(x)
-        return tokens
+        return tokens, details
 
 
 class DeployReadout(nn.Module):

@@ -38,6 +38,8 @@ class DeployM2H(nn.Module):
         grid = self.encoder.grid
         self.reassemble = DeployReassemble(head.reassemble_blocks, grid)
         self.convs = head.convs
+        if config.backbone.stem:
+            self.stem_projects = head.stem_projects
         self.branches = DeployBranches(
             [list(getattr(head, f"fusion_blocks_{task}")) for task in TASKS],
             [getattr(head, f"project_{task}") for task in TASKS],
@@ -92,25 +94,28 @@ class DeployM2H(nn.Module):
             own = [F.max_pool2d(self.pre[task](x), stride) for task, x in zip(TASKS, own, strict=True)]
         return list(self.cross_task(torch.cat(own)).split(1))
 
-    def _widen(self, task: str, x: Tensor) -> Tensor:
-        """The light head's way back from the attention's width and size."""
-        if self.config.mixing == "none" or not self.config.light:
-            return x
-        return upto(self.post[task](x), self.full)
+    def _finish(self, task: str, mixed: Tensor, own: Tensor) -> Tensor:
+        """The light head's way back from the attention's width and size, and the task's own map where it is kept."""
+        if self.config.mixing != "none" and self.config.light:
+            mixed = upto(self.post[task](mixed), self.full)
+        return mixed + own if self.config.adds_own else mixed
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Normalised (1, 3, H, W) of this size to what `M2H.forward` gives; "grid" logits stay on the head's grid."""
-        tapped = self.encoder(image)
+        tapped, details = self.encoder(image)
         pyramid = [conv(x) for conv, x in zip(self.convs, self.reassemble(tapped), strict=True)]
+        for level, detail in enumerate(details[1:3]):
+            pyramid[level] = pyramid[level] + self.stem_projects[level](detail)
         own = self.branches(pyramid)
         mixed = self._mix(own)
-        edges, normals = self._widen("edges", mixed[0]), self._widen("normals", mixed[1])
+        edges, normals = self._finish("edges", mixed[0], own[0]), self._finish("normals", mixed[1], own[1])
         if self.config.ggfm:
             finish = DeployRestore.forward if self.config.light else DeployRestore.merge
             semantics = finish(self.restore_semantics, own[2], mixed[2], self.unique_semantics(tapped[-1]))
             depth = finish(self.restore_depth, own[3], mixed[3], self.unique_depth(tapped[-1]))
         else:
-            semantics, depth = self._widen("sem_seg", mixed[2]), self._widen("depth", mixed[3])
+            semantics = self._finish("sem_seg", mixed[2], own[2])
+            depth = self._finish("depth", mixed[3], own[3])
         return {
             "depth": fit(F.relu(self.depth(depth)) + MIN_DEPTH_M, self.size),
             "semantics": self.semantics(semantics),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,8 @@ class M2HConfig:
         light: depthwise separable convolutions and a half-resolution attention detour (`m2h-small`).
         attention_channels: width of the cross-task tokens.
         attention_stride: how much coarser their grid is than the task maps, in the light head.
+        mixing_adds: what the tasks learn from each other is added to a task's own map where no gated merging does
+            that, instead of replacing it: with a coarse detour, nothing else would be sharp.
         last_fusion_upsamples: the finest fusion block doubles its size; off in `m2h-nano`.
         fusion_activation: of the light residual units.
         labels: "smooth" resizes the logits to the picture bilinearly; "grid" decides on the head's own grid and
@@ -58,6 +60,7 @@ class M2HConfig:
     light: bool
     attention_channels: int
     attention_stride: int = 2
+    mixing_adds: bool = False
     last_fusion_upsamples: bool = True
     fusion_activation: Literal["gelu", "relu"] = "gelu"
     labels: Literal["smooth", "grid"] = "smooth"
@@ -68,6 +71,11 @@ class M2HConfig:
     window: int = 7
     mean: tuple[float, float, float] = (0.4803, 0.4800, 0.4723)
     std: tuple[float, float, float] = (0.2594, 0.2573, 0.2641)
+
+    @property
+    def adds_own(self) -> bool:
+        """Mixing happens, and adds to what it mixes."""
+        return self.mixing_adds and self.mixing != "none"
 
 
 _FULL = M2HConfig("m2h", VIT_S, 256, (256, 128, 64), (48, 96, 192, 384), light=False, attention_channels=256)
@@ -86,6 +94,7 @@ _NANO = M2HConfig(
     # A CPU engine keeps its blocked layout through ReLU; GELU would cost it two reorders a time.
     fusion_activation="relu",
     attention_stride=4,
+    mixing_adds=True,
     labels="grid",
 )
 MODELS = {
@@ -111,6 +120,9 @@ class M2HHead(nn.Module):
         c, light, width = config.channels, config.light, config.backbone.width
         self.reassemble_blocks = Reassemble(width, config.reassembled, light=light)
         self.convs = nn.ModuleList(ConvUnit(r, c, 3, light=light, bias=False) for r in config.reassembled)
+        stem = config.backbone.stem
+        if stem:  # its maps of stride 4 and 8 are as large as the two finest of the pyramid
+            self.stem_projects = nn.ModuleList(nn.Conv2d(cin, c, 1) for cin in stem[1:3])
         for task in TASKS:
             setattr(self, f"fusion_blocks_{task}", self._branch())
             setattr(self, f"project_{task}", ConvUnit(c, c, 3, light=light, bias=True, after="relu"))
@@ -131,6 +143,8 @@ class M2HHead(nn.Module):
         self.seg_out = ContextHead(config.head_channels, config.num_classes, 1, light=light)
         self.conv_normal = PlainHead(config.head_channels, 3, light=light)
         self.conv_edge = PlainHead(config.head_channels, 1, light=light)
+        # Training starts at a room's depth: below zero the ReLU after it would have no slope.
+        nn.init.constant_(cast("Tensor", self.conv_depth.final_conv.bias), 2.0)
 
     def _branch(self) -> nn.ModuleList:
         c, light, last = self.config.channels, self.config.light, self.config.last_fusion_upsamples
@@ -149,9 +163,15 @@ class M2HHead(nn.Module):
     def _per_task(cin: int, cout: int) -> nn.ModuleDict:
         return nn.ModuleDict({task: nn.Conv2d(cin, cout, 1) for task in TASKS})
 
-    def task_maps(self, tapped: list[Tokens]) -> list[Tensor]:
+    def pyramid(self, tapped: list[Tokens], details: list[Tensor]) -> list[Tensor]:
+        """Four maps (B, C, ·, ·), finest first: reassembled tokens, and what a stem saw at that scale."""
+        maps = [conv(x) for conv, x in zip(self.convs, self.reassemble_blocks(tapped), strict=True)]
+        for level, detail in enumerate(details[1:3]):
+            maps[level] = maps[level] + self.stem_projects[level](detail)
+        return maps
+
+    def task_maps(self, pyramid: list[Tensor]) -> list[Tensor]:
         """The preliminary task features F^t (eq. 3), (B, C, 16q, 16r) each, in the order of `TASKS`."""
-        pyramid = [conv(x) for conv, x in zip(self.convs, self.reassemble_blocks(tapped), strict=True)]
         maps = []
         for task in TASKS:
             x = None
@@ -173,21 +193,33 @@ class M2HHead(nn.Module):
             maps = [self.post_attn_proj[t](upto(x, size)) for t, x in zip(TASKS, maps, strict=True)]
         return maps
 
-    def forward(self, tapped: list[Tokens], size: tuple[int, int]) -> dict[str, Tensor]:
-        """Four tapped ViT outputs and the picture's (H, W), to the network's outputs at that size."""
-        own = self.task_maps(tapped)
-        edges, normals, semantics, depth = self.mix(own)
+    def predict(self, tapped: list[Tokens], details: list[Tensor]) -> dict[str, Tensor]:
+        """Tapped ViT outputs and the stem's maps (none without one), to the outputs on the heads' own grid."""
+        own = self.task_maps(self.pyramid(tapped, details))
+        mixed = self.mix(own)
+        if self.config.adds_own:
+            kept = 2 if self.config.ggfm else 4  # gated merging adds those of semantics and depth itself
+            mixed = [x + y for x, y in zip(mixed[:kept], own, strict=False)] + mixed[kept:]
+        edges, normals, semantics, depth = mixed
         if self.config.ggfm:
             last = tapped[-1].patches
             depth = self.restore_depth(own[3], depth, self.unique_depth_feature(last))
             semantics = self.restore_semseg(own[2], semantics, self.unique_semantic_feature(last))
         return {
-            "depth": fit(F.relu(self.conv_depth(depth)) + MIN_DEPTH_M, size),
-            "semantics": (fit if self.config.labels == "smooth" else nearest)(self.seg_out(semantics), size),
+            "depth": F.relu(self.conv_depth(depth)) + MIN_DEPTH_M,
+            "semantics": self.seg_out(semantics),
             # Normalised before the resize and not again after it: across creases they come out a little short.
-            "normals": fit(F.normalize(torch.tanh(self.conv_normal(normals)), dim=1), size),
-            "edges": fit(self.conv_edge(edges), size),
+            "normals": F.normalize(torch.tanh(self.conv_normal(normals)), dim=1),
+            "edges": self.conv_edge(edges),
         }
+
+    def forward(
+        self, tapped: list[Tokens], size: tuple[int, int], details: list[Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The same at the picture's size (H, W)."""
+        out = self.predict(tapped, details or [])
+        labels = fit if self.config.labels == "smooth" else nearest
+        return {task: (labels if task == "semantics" else fit)(x, size) for task, x in out.items()}
 
 
 class M2H(nn.Module):
@@ -209,7 +241,13 @@ class M2H(nn.Module):
             `depth` (B, 1, H, W) metres, >= 0.001; `semantics` (B, K, H, W) logits; `normals` (B, 3, H, W),
             about unit length; `edges` (B, 1, H, W) logits.
         """
-        out: dict[str, Tensor] = self.mlt_head(self.backbone(image), (image.shape[-2], image.shape[-1]))
+        tapped, details = self.backbone(image)
+        out: dict[str, Tensor] = self.mlt_head(tapped, (image.shape[-2], image.shape[-1]), details)
+        return out
+
+    def predict(self, image: Tensor) -> dict[str, Tensor]:
+        """What `forward` gives, but on the heads' own, coarser grid: for losses that need not pay for resizing."""
+        out: dict[str, Tensor] = self.mlt_head.predict(*self.backbone(image))
         return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """Size of a vision transformer. `tapped` are the blocks (from 0) whose outputs the decoder reads."""
+    """Size of a vision transformer.
+
+    `tapped` are the blocks (from 0) whose outputs the decoder reads. `stem` are the channels of convolutions with
+    stride 2 before the tokens (arXiv 2106.14881); none in DINOv2, where one linear map makes a token of a patch.
+    """
 
     width: int
     depth: int
@@ -21,6 +26,7 @@ class ViTConfig:
     tapped: tuple[int, int, int, int]
     patch: int = 14
     trained_grid: int = 37
+    stem: tuple[int, ...] = ()
 
     @property
     def mlp_width(self) -> int:
@@ -28,7 +34,7 @@ class ViTConfig:
         return 4 * self.width
 
 
-VIT_NANO = ViTConfig(width=192, depth=6, heads=3, tapped=(1, 2, 4, 5), patch=16, trained_grid=14)
+VIT_NANO = ViTConfig(192, 4, 3, tapped=(0, 1, 2, 3), patch=16, trained_grid=14, stem=(24, 48, 96, 192))
 VIT_S = ViTConfig(width=384, depth=12, heads=6, tapped=(2, 5, 8, 11))
 VIT_B = ViTConfig(width=768, depth=12, heads=12, tapped=(2, 5, 8, 11))
 VIT_L = ViTConfig(width=1024, depth=24, heads=16, tapped=(4, 11, 17, 23))
@@ -41,17 +47,54 @@ class Tokens(NamedTuple):
     cls: Tensor
 
 
+class Encoded(NamedTuple):
+    """What the decoder gets: the tapped outputs, and the stem's maps (B, c_i, H/2ⁱ, W/2ⁱ), finest first."""
+
+    tapped: list[Tokens]
+    details: list[Tensor]
+
+
+class StemStage(nn.Module):
+    """Half the size: a convolution with stride 2 and, but for the first and largest stage, a residual block."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(cin, cout, 3, 2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(cout)
+        repeats = 0 if cin == 3 else 2
+        self.convs = nn.ModuleList(nn.Conv2d(cout, cout, 3, padding=1, bias=False) for _ in range(repeats))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(cout) for _ in range(repeats))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, cin, H, W) to (B, cout, H/2, W/2)."""
+        x = F.relu(self.norm(self.down(x)))
+        if not self.convs:
+            return x
+        first, second = self.convs
+        y = self.norms[1](second(F.relu(self.norms[0](first(x)))))
+        return F.relu(x + y)
+
+
 class PatchEmbed(nn.Module):
-    """Image to patch tokens."""
+    """Image to patch tokens, and the stem's maps on the way there."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, config.width, config.patch, config.patch)
+        widths = (3, *config.stem)
+        stages = [StemStage(cin, cout) for cin, cout in pairwise(widths)]
+        if stages:
+            self.stem = nn.ModuleList(stages)
+        stride = config.patch >> len(stages)
+        self.proj = nn.Conv2d(widths[-1], config.width, stride, stride)
+        self.stages = len(stages)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, h·w, D), patches row-major."""
-        tokens: Tensor = self.proj(image).flatten(2).transpose(1, 2)
-        return tokens
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, 3, H, W) to (B, h·w, D), patches row-major, and (B, c_i, H/2ⁱ, W/2ⁱ) from every stage."""
+        x, details = image, []
+        for stage in self.stem if self.stages else ():
+            x = stage(x)
+            details.append(x)
+        return self.proj(x).flatten(2).transpose(1, 2), details
 
 
 class Attention(nn.Module):
@@ -163,14 +206,14 @@ class DinoV2(nn.Module):
         patches = table.permute(0, 2, 3, 1).reshape(1, rows * cols, -1).to(self.pos_embed.dtype)
         return torch.cat([self.pos_embed[:, :1], patches], dim=1)
 
-    def forward(self, image: Tensor) -> list[Tokens]:
-        """Normalised picture (B, 3, H, W) to the four tapped outputs on the patch grid (h, w)."""
+    def forward(self, image: Tensor) -> Encoded:
+        """Normalised picture (B, 3, H, W) to the four tapped outputs on the patch grid (h, w), and the stem's maps."""
         rows, cols = self.grid(*image.shape[-2:])
-        x = self.patch_embed(F.pad(image, self.padding(*image.shape[-2:])))
+        x, details = self.patch_embed(F.pad(image, self.padding(*image.shape[-2:])))
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.positions(rows, cols)
         outputs = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.config.tapped:
                 outputs.append(Tokens(x[:, 1:].transpose(1, 2).unflatten(2, (rows, cols)), x[:, 0]))
-        return outputs
+        return Encoded(outputs, details)

@@ -1,0 +1,190 @@
+"""A walk through a simulated apartment, rendered as it is watched."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+from m2h_runtime.errors import InputError, M2HError, SourceError
+from m2h_runtime.frame import Frame
+from m2h_runtime.simulation.libraries import require
+from m2h_runtime.simulation.processes import deaf_to_interrupts
+from m2h_runtime.sources.base import EndOfStream, Source
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from m2h_runtime.simulation.walk import Style
+
+ANY = "apartment"
+"""Name of a walk that is good to try: by hand through the first apartment reserved for tests."""
+
+PIPE_BYTES = 1 << 20
+"""The renderer works ahead by as many frames as this holds: four of 320x240."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Which walk to take.
+
+    Attributes:
+        seed: of the apartment.
+        style: how the camera is carried.
+        duration_s: seconds.
+        fps: frames a second.
+        size: (height, width) of the frames.
+        keep_pace: leave out the frames that cannot be rendered in time.
+    """
+
+    seed: int
+    style: Style
+    duration_s: float
+    fps: float
+    size: tuple[int, int]
+    keep_pace: bool
+
+
+def parse_name(name: str) -> tuple[int, Style]:
+    """Seed and style of "9001-drone", "9001" (by hand) or "apartment".
+
+    Raises:
+        InputError: it is none of these.
+    """
+    from m2h_runtime.simulation.episode import STYLES, reserved_seeds  # other sources need none of it
+
+    if name == ANY:
+        return reserved_seeds()["test"][0], "handheld"
+    match = re.fullmatch(rf"(\d{{1,9}})(?:-({'|'.join(STYLES)}))?", name)
+    if match is None:
+        raise InputError(
+            f"simulation {name!r}: give {ANY}, or an apartment's seed and how it is walked, as in 9001-handheld; "
+            f"there are {', '.join(STYLES)}"
+        )
+    style = next((style for style in STYLES if style == match[2]), STYLES[0])
+    return int(match[1]), style
+
+
+class SimulationSource(Source):
+    """Frames of a walk, stamped with its own time: integer nanoseconds from its start, 1/`fps` s apart.
+
+    A process of its own renders some frames ahead of the reader. It starts with the source, so the apartment is
+    built while others are still being opened; what goes wrong there is raised by `read`.
+
+    Args:
+        name: which walk, see `parse_name`.
+        size: (height, width) of the frames.
+        fps: frames a second.
+        duration_s: length of the walk, seconds.
+        keep_pace: leave out the frames that cannot be rendered in time; for a reader that plays the walk at its own
+            pace. Otherwise every frame comes, however long it takes.
+
+    Raises:
+        InputError: no such walk, or the extra `simulation` is not installed.
+    """
+
+    live = False
+
+    def __init__(
+        self,
+        name: str = ANY,
+        size: tuple[int, int] = (240, 320),
+        fps: float = 30.0,
+        duration_s: float = 60.0,
+        *,
+        keep_pace: bool = False,
+    ) -> None:
+        self.walk = Walk(*parse_name(name), duration_s, fps, size, keep_pace)
+        self.fps = fps
+        for library in ("scipy", "embreex"):
+            require(library)
+        context = get_context("spawn")
+        self._frames, sink = context.Pipe(duplex=False)
+        self._sequence = 0
+        self._over = False
+        self._process = context.Process(target=_render, args=(sink, self.walk), name="renderer", daemon=True)
+        with deaf_to_interrupts():
+            self._process.start()
+        sink.close()  # so that the renderer's death ends the stream
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The next frame of the walk; see `Source.read`.
+
+        Raises:
+            EndOfStream: the walk is over.
+            SourceError: the renderer died.
+            InputError: this apartment cannot be walked like this.
+        """
+        if self._over:
+            raise EndOfStream
+        if not self._frames.poll(timeout_s):
+            return None
+        try:
+            message = self._frames.recv()
+        except (EOFError, OSError) as error:
+            raise SourceError(f"{self.describe()}: {self._death()}") from error
+        if isinstance(message, M2HError):
+            raise message
+        if message is None:
+            self._over = True
+            raise EndOfStream
+        index, image = message
+        frame = Frame(image, round(index * 1e9 / self.walk.fps), self._sequence)
+        self._sequence += 1
+        return frame
+
+    def _death(self) -> str:
+        self._process.join(1.0)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return f"the renderer was killed by signal {-code}; free some memory if it happens again"
+        return f"the renderer failed (exit code {code}); what it wrote above says why"
+
+    def describe(self) -> str:
+        """Apartment, style, size and rate."""
+        height, width = self.walk.size
+        return f"simulated apartment {self.walk.seed}, {self.walk.style}, {width}x{height} at {self.walk.fps:g} FPS"
+
+    def close(self) -> None:
+        """End the renderer."""
+        self._process.kill()  # it holds nothing that needs care
+        self._process.join()
+        self._frames.close()
+
+
+def _render(sink: Connection, walk: Walk) -> None:
+    """Send (index, image) of the walk's frames, then None; or the error that there is. The renderer's main."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    with suppress(BrokenPipeError):  # nobody reads any more
+        try:
+            _send_frames(sink, walk)
+            sink.send(None)
+        except M2HError as error:
+            sink.send(error)
+
+
+def _send_frames(sink: Connection, walk: Walk) -> None:
+    from m2h_runtime.simulation.episode import Episode, default_camera
+
+    episode = Episode(walk.seed, walk.style, walk.duration_s, default_camera(*walk.size[::-1]))
+    if not walk.keep_pace:
+        with suppress(OSError):  # less room is slower, no more
+            fcntl.fcntl(sink.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    index, began = 0, None
+    while index < round(walk.duration_s * walk.fps):
+        asked = time.monotonic()
+        image = episode.shot(index / walk.fps).image
+        took = time.monotonic() - asked
+        sink.send((index, image))
+        index += 1
+        if walk.keep_pace:
+            now = time.monotonic()
+            began = began or now  # the reader has taken the first frame: it did not fit into the pipe
+            index = max(index, math.ceil((now - began + took) * walk.fps))
