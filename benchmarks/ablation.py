@@ -71,7 +71,10 @@ def measure(args: argparse.Namespace) -> None:
         "machine": machine.facts(),
         "steps": steps,
         "experiment": EXPERIMENT.read_text(),
-        "runs": [{"variant": name, "seed": seed, **result} for (name, seed), result in zip(runs, found, strict=False)],
+        "runs": [
+            {"variant": name, "seed": seed, **result}
+            for (name, seed), result in zip(runs, found, strict=False)
+        ],
     }
     RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 

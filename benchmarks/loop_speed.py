@@ -20,6 +20,8 @@ from machine import facts  # beside this script
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = (
+    ("m2h-nano-apartments", "onnxruntime-cpu", 120),
+    ("m2h-nano-apartments", "auto", 120),
     ("m2h-nano", "onnxruntime-cpu", 120),
     ("m2h-nano", "openvino", 120),
     ("m2h-nano", "openvino-bf16", 120),
@@ -37,17 +39,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--engines", type=Path, required=True, help="folder with one engine folder per network"
+        "--engines",
+        type=Path,
+        required=True,
+        help="folder with one engine folder per network, but for shipped ones",
     )
+    parser.add_argument("--models", nargs="+", default=list(dict.fromkeys(run[0] for run in RUNS)))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON file; runs that it has already are kept"
+    )
     args = parser.parse_args()
     rows: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         clip, report = Path(scratch) / "clip.mp4", Path(scratch) / "report.json"
         subprocess.run([sys.executable, str(ROOT / "tools" / "demo_clip.py"), str(clip)], check=True)
         for turn in range(args.rounds + 1):
-            for model, backend, frames in RUNS:
+            for model, backend, frames in (run for run in RUNS if run[0] in args.models):
+                shipped = ROOT / "engines" / model
                 command = [
                     sys.executable,
                     "-m",
@@ -59,7 +68,7 @@ def main() -> None:
                 ]
                 command += [
                     "--engine",
-                    str(args.engines / model),
+                    str(shipped if shipped.is_dir() else args.engines / model),
                     "--backend",
                     backend,
                     "--report",
@@ -77,11 +86,13 @@ def main() -> None:
                         }
                     )
             print(f"turn {turn} of {args.rounds}", flush=True)
+    kept = json.loads(args.out.read_text())["runs"] if args.out.is_file() else {}
     result = {
         "command": "python " + " ".join(sys.argv),
         "machine": facts(),
         "clip": "640x480, 30 FPS",
-        "runs": {
+        "runs": kept
+        | {
             name: {
                 **{key: round(median(turn[key] for turn in turns), 3) for key in turns[0]},
                 "fps_turns": [round(turn["fps"], 1) for turn in turns],

@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     args = parser.parse_args()
     result = {"command": "python " + " ".join(sys.argv), "machine": facts(), "models": {}}
+    if args.out.is_file():  # models that it has already are kept
+        result["models"] = json.loads(args.out.read_text())["models"]
     for model in args.models:
         for precision in ("fp32", "fp16"):
             folder = args.engines / (model if precision == "fp32" else f"{model}-fp16")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from m2h_runtime.sinks import Sink
     from m2h_runtime.sources import Source
 
-DEMO_ENGINE = Path("engines") / "m2h-nano-demo"
+DEMO_ENGINE = Path("engines") / "m2h-nano-apartments"
 CAMERA_OPTIONS = ("camera_size", "camera_fps")
 WALK_S, WALK_FPS = 60.0, 30.0  # of --simulate
 

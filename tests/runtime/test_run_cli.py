@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PINNED = (
-    "--camera --video --images --engine --backend --record --sheet --frames --report --realtime --threads "
+    "--camera --video --images --simulate --engine --backend --record --sheet --frames --report --realtime --threads "
     "--allow-unverified --camera-size --camera-fps"
 )
 COMMAND = [sys.executable, "-m", "m2h_runtime.cli.run"]
@@ -233,7 +233,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 # Options, in which {tmp} is the folder of the fixture below, and what the one line says.
 FAILURES = {
-    "no source": ("", "one of the arguments --camera --video --images is required"),
+    "no source": ("", "one of the arguments --camera --video --images --simulate is required"),
     "two sources": ("--camera 0 --images x", "not allowed with"),
     "missing camera": ("--camera /dev/video93", "/dev/video93: no such camera"),
     "no camera": ("--camera /dev/null", "/dev/null: not a camera"),

@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="m2h-train",
         description="Train an M2H network. FOLDER gets model.safetensors (weights for m2h-export), states to go on "
-        "from, the experiment with all its defaults, and metrics.jsonl. Several processes: torchrun "
+        "from, the experiment with all its defaults, metrics.jsonl and curves.png. Several processes: torchrun "
         "--nproc-per-node N -m m2h_export.training.cli ...",
         epilog="example: m2h-train export/experiments/m2h_nyudv2.yaml --data ~/nyudv2 --out runs/m2h --device cuda",
     )
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         import torch
 
         from m2h_export.training.batches import open_training_data
+        from m2h_export.training.curves import draw_curves
         from m2h_export.training.distributed import join_world
         from m2h_export.training.experiment import read_experiment
         from m2h_export.training.panels import SamplePanels
@@ -85,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
             f"{experiment.total_steps} steps, {world.size} process(es) on {world.device.type}"
         )
         outcome = trainer.run()
+        if world.rank == 0:
+            draw_curves(args.out / "metrics.jsonl", args.out / "curves.png")
         weights = args.out / "model.safetensors"
         if not outcome.signal:
             trainer.progress.say(f"{weights}: done, {outcome.step} steps")
