@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from m2h_runtime.errors import InputError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -17,19 +15,18 @@ def draw_curves(metrics: Path, picture: Path) -> bool:
     """One panel per loss over the steps, as logged (pale) and smoothed, and the learning rate.
 
     Returns:
-        Whether it was drawn: matplotlib is optional.
-
-    Raises:
-        InputError: the log holds nothing.
+        Whether it was drawn: matplotlib is optional, and a short run may have logged nothing.
     """
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError:
         return False
+    if not metrics.is_file():
+        return False
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     if not lines:
-        raise InputError(f"{metrics}: holds no step yet; train for at least log_every steps")
+        return False
     names = list(dict.fromkeys(name for line in lines for name in line["losses"]))
     series = {
         name: [(line["step"], line["losses"][name]) for line in lines if name in line["losses"]]
