@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 
 # The simulation casts rays with embreex, which has no wheel for aarch64: the demo pans over photographs there.
 ifeq ($(shell uname -m),x86_64)
-DEMO_SOURCE := --simulate --frames 300
+DEMO_SOURCE := --simulate 9004 --camera-fps 6 --frames 240
 else
 DEMO_SOURCE := --video out/clip.mp4
 endif

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEMO_ENGINE = Path("engines") / "m2h-nano-apartments"
 CAMERA_OPTIONS = ("camera_size", "camera_fps")
-WALK_S, WALK_FPS = 60.0, 30.0  # of --simulate
+WALK_S, WALK_FPS, WALK_SIZE = 60.0, 30.0, (240, 320)  # of --simulate
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -76,9 +76,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--realtime", action="store_true", help="play a recording at its own pace, like a camera"
     )
     pace.add_argument(
-        "--camera-size", metavar="WxH", type=_size, help="size to ask the camera for, e.g. 1280x720"
+        "--camera-size",
+        metavar="WxH",
+        type=_size,
+        help="size to ask the camera for, e.g. 1280x720, or of the simulated one",
     )
-    pace.add_argument("--camera-fps", metavar="N", type=_count, help="rate to ask the camera for")
+    pace.add_argument(
+        "--camera-fps", metavar="N", type=_count, help="rate to ask the camera for, or of the simulated one"
+    )
     return parser
 
 
@@ -185,11 +190,11 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         InputError: names the option and what it goes with.
     """
-    if args.camera is None:
+    if args.camera is None and args.simulate is None:
         for name in CAMERA_OPTIONS:
             if getattr(args, name) is not None:
-                raise InputError(f"--{name.replace('_', '-')} goes with --camera only")
-    elif args.realtime:
+                raise InputError(f"--{name.replace('_', '-')} goes with --camera and --simulate only")
+    if args.camera is not None and args.realtime:
         raise InputError("--realtime goes with --video, --images or --simulate; a camera is always live")
 
 
@@ -240,10 +245,10 @@ def open_source(args: argparse.Namespace) -> Source:
         return CameraSource(args.camera, args.camera_size, args.camera_fps)
     recording: Source
     if args.simulate is not None:
-        duration_s = max(WALK_S, (args.frames or 0) / WALK_FPS)
-        recording = SimulationSource(
-            args.simulate, fps=WALK_FPS, duration_s=duration_s, keep_pace=args.realtime
-        )
+        fps = args.camera_fps or WALK_FPS
+        duration_s = max(WALK_S, (args.frames or 0) / fps)
+        size = args.camera_size or WALK_SIZE
+        recording = SimulationSource(args.simulate, size, fps, duration_s, keep_pace=args.realtime)
     else:
         recording = VideoSource(args.video) if args.video is not None else ImagesSource(args.images)
     return PacedSource(recording) if args.realtime else recording

@@ -243,7 +243,7 @@ FAILURES = {
     "16-bit image": ("--images {tmp}/deep.png", "deep.png: uint16 (64, 96, 3) is not an 8-bit"),
     "no image": ("--images {tmp}/text.png", "text.png: not an image"),
     "no frames": ("--video x --frames 0", "expected a whole number from 1 up, got '0'"),
-    "camera option": ("--video x --camera-fps 30", "--camera-fps goes with --camera only"),
+    "camera option": ("--video x --camera-fps 30", "--camera-fps goes with --camera and --simulate only"),
     "realtime camera": ("--camera 0 --realtime", "a camera is always live"),
     "bad size": ("--camera 0 --camera-size big", "expected WIDTHxHEIGHT, e.g. 1280x720, got 'big'"),
     "missing folder": ("--video x --record {tmp}/none/a.mp4", "a.mp4: cannot be written"),
