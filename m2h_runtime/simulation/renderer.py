@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from m2h_runtime.simulation.apartment import Apartment
+    from m2h_runtime.simulation.floor_plan import Room
     from m2h_runtime.simulation.light import Light
     from m2h_runtime.simulation.pinhole import Pinhole
 
@@ -75,6 +76,7 @@ class Renderer:
             )
             for light in self._lights
         ]
+        self._doorways = _Doorways(apartment.rooms)
         self._ambient = np.stack([self._ambient_of(room.id) for room in apartment.rooms])
 
     def _ambient_of(self, room: int) -> NDArray[np.float32]:
@@ -145,7 +147,10 @@ class Renderer:
             at = np.flatnonzero(lit[room])
             if not len(at):
                 continue
-            at, strength, to_light = _reach(light, at, start, normal, rng)
+            spread = light.extent.astype(np.float32) * (2 * rng.random((len(at), 3), dtype=np.float32) - 1)
+            target = light.position.astype(np.float32) + spread
+            seen = self._doorways.may_pass(light.room, room[at], start, at, target)
+            at, strength, to_light = _reach(light, at[seen], start, normal, target[seen])
             if not len(at):
                 continue
             free = ~self._caster.blocked(start[at], to_light, 0.98)
@@ -194,16 +199,62 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(vectors / np.sqrt(np.einsum("ij,ij->i", vectors, vectors) + 1e-12)[:, None], np.float32)
 
 
+class _Doorways:
+    """The way of light between a room and the corridor: through the one hole in the wall between them."""
+
+    def __init__(self, rooms: tuple[Room, ...]) -> None:
+        self._corridor = rooms[-1].id
+        holes = [
+            next(
+                (room.wall_at(o.side), o.start, o.end, o.high) for o in room.openings if o.kind != "window"
+            )
+            for room in rooms
+        ]
+        self._wall, self._start, self._end, self._high = np.array(holes, np.float32).T
+
+    def may_pass(
+        self,
+        light_room: int,
+        room: NDArray[np.int32],
+        start: NDArray[np.float32],
+        at: NDArray[np.intp],
+        target: NDArray[np.float32],
+    ) -> NDArray[np.intp]:
+        """Which of the pixels `at` (N,) are not behind a wall for sure: a shadow ray costs ten times this test.
+
+        Args:
+            light_room: of the light.
+            room: (N,) of the pixels.
+            start: (all pixels, 3) world metres.
+            at: (N,) indices into `start`.
+            target: (N, 3) points of the light.
+        """
+        other = np.flatnonzero(room != light_room)
+        if not len(other):
+            return np.arange(len(at))
+        gate = room[other] if light_room == self._corridor else light_room
+        pixel, lamp = start[at[other]], target[other]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            along = (self._wall[gate] - pixel[:, 1]) / (lamp[:, 1] - pixel[:, 1])
+        x = pixel[:, 0] + along * (lamp[:, 0] - pixel[:, 0])
+        z = pixel[:, 2] + along * (lamp[:, 2] - pixel[:, 2])
+        margin = np.float32(0.01)
+        beside = (x < self._start[gate] - margin) | (x > self._end[gate] + margin)
+        walled = (along > 0) & (along < 1) & (beside | (z > self._high[gate] + margin))
+        free = np.ones(len(at), bool)
+        free[other[walled]] = False
+        return np.flatnonzero(free)
+
+
 def _reach(
     light: Light,
     at: NDArray[np.intp],
     start: NDArray[np.float32],
     normal: NDArray[np.float32],
-    rng: np.random.Generator,
+    target: NDArray[np.float32],
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
     """Which pixels a light could reach, how strongly (inverse square, Lambert), and the way there."""
-    spread = light.extent.astype(np.float32) * (2 * rng.random((len(at), 3), dtype=np.float32) - 1)
-    way = light.position.astype(np.float32) + spread - start[at]
+    way = target - start[at]
     square = np.einsum("ij,ij->i", way, way)
     strength = np.einsum("ij,ij->i", way, normal[at]) / np.sqrt(square) / (square + 0.25)
     if light.direction.any():
