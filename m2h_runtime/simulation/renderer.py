@@ -205,9 +205,7 @@ class _Doorways:
     def __init__(self, rooms: tuple[Room, ...]) -> None:
         self._corridor = rooms[-1].id
         holes = [
-            next(
-                (room.wall_at(o.side), o.start, o.end, o.high) for o in room.openings if o.kind != "window"
-            )
+            next((room.wall_at(o.side), o.start, o.end, o.high) for o in room.openings if o.kind != "window")
             for room in rooms
         ]
         self._wall, self._start, self._end, self._high = np.array(holes, np.float32).T
