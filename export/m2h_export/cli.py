@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m2h_runtime.cli.arguments import OneLineParser, network_size, signs
 from m2h_runtime.errors import M2HError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; nothing heavy is imported to print its help."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="m2h-export",
         description="Make an engine folder (graph or plan, manifest, golden frame) from network weights, and prove "
         "it equal to PyTorch fp32 on real photographs. An engine that is not equal is not written.",
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default 0)")
     parser.add_argument(
-        "--size", required=True, type=_size, metavar="HxW", help="input height × width, pixels"
+        "--size", required=True, type=network_size, metavar="HxW", help="input height × width, pixels"
     )
     parser.add_argument(
         "--precision", choices=("fp32", "fp16"), default="fp32", help="default fp32; fp16 for GPUs"
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--normals-sign",
-        type=_signs,
+        type=signs,
         default=(1, 1, 1),
         metavar="X,Y,Z",
         help="factors of 1 or -1 that bring the "
@@ -124,20 +124,6 @@ def run(args: argparse.Namespace) -> int:
         + (". RANDOM WEIGHTS: no perception, for tests of speed and parity" if args.random_weights else "")
     )
     return 0
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected HEIGHTxWIDTH in pixels, e.g. 224x224")
-    return int(match[1]), int(match[2])
-
-
-def _signs(text: str) -> tuple[int, int, int]:
-    match = re.fullmatch(r"(-?1),(-?1),(-?1)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected three factors of 1 or -1, e.g. 1,-1,-1")
-    return int(match[1]), int(match[2]), int(match[3])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from m2h_runtime.cli.run import OneLineParser
+from m2h_runtime.cli.arguments import OneLineParser
 from m2h_runtime.errors import BackendUnavailableError, EngineError, InputError, M2HError
 
 if TYPE_CHECKING:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from m2h_runtime.cli.arguments import OneLineParser, camera_size, count
 from m2h_runtime.errors import InputError, M2HError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
     from types import FrameType
 
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 DEMO_ENGINE = Path("engines") / "m2h-nano-apartments"
 CAMERA_OPTIONS = ("camera_size", "camera_fps")
 WALK_S, WALK_FPS, WALK_SIZE = 60.0, 30.0, (240, 320)  # of --simulate
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, as all of ours are."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line and exit with 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     engine.add_argument("--backend", metavar="B", default="auto", help="auto (default) or a backend's name")
     engine.add_argument(
-        "--threads", metavar="N", type=_count, help="CPU threads of the engine (default: all cores)"
+        "--threads", metavar="N", type=count, help="CPU threads of the engine (default: all cores)"
     )
     engine.add_argument(
         "--allow-unverified", action="store_true", help="also open an engine without a passing verdict"
@@ -71,35 +64,20 @@ def build_parser() -> argparse.ArgumentParser:
         "--report", metavar="FILE.json", type=Path, help="figures of the run, as in the final table"
     )
     pace = parser.add_argument_group("pace")
-    pace.add_argument("--frames", metavar="N", type=_count, help="stop after N perceptions")
+    pace.add_argument("--frames", metavar="N", type=count, help="stop after N perceptions")
     pace.add_argument(
         "--realtime", action="store_true", help="play a recording at its own pace, like a camera"
     )
     pace.add_argument(
         "--camera-size",
         metavar="WxH",
-        type=_size,
+        type=camera_size,
         help="size to ask the camera for, e.g. 1280x720, or of the simulated one",
     )
     pace.add_argument(
-        "--camera-fps", metavar="N", type=_count, help="rate to ask the camera for, or of the simulated one"
+        "--camera-fps", metavar="N", type=count, help="rate to ask the camera for, or of the simulated one"
     )
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """Width x height, as people write it, to (H, W)."""
-    width, _, height = text.lower().partition("x")
-    try:
-        return _count(height), _count(width)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, e.g. 1280x720, got {text!r}") from None
 
 
 def main(argv: list[str] | None = None) -> int:

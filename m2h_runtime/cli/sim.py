@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2h_runtime.cli.run import OneLineParser, _count, _size
+from m2h_runtime.cli.arguments import OneLineParser, camera_size, count
 from m2h_runtime.errors import InputError, M2HError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="test and val are reserved apartments (default train)",
     )
     apartments.add_argument(
-        "--apartments", metavar="N", type=_count, help="how many (default: 1, or all reserved)"
+        "--apartments", metavar="N", type=count, help="how many (default: 1, or all reserved)"
     )
     apartments.add_argument("--first-seed", metavar="N", type=_whole, help="of --split train (default 0)")
     walk = parser.add_argument_group("walk")
@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--duration", metavar="S", type=float, default=90.0, help="of a walk, seconds (default 90)"
     )
     walk.add_argument(
-        "--frames", metavar="N", type=_count, help=f"training: frames spread over a walk (default {FRAMES})"
+        "--frames", metavar="N", type=count, help=f"training: frames spread over a walk (default {FRAMES})"
     )
     walk.add_argument(
         "--survey", metavar="N", type=_whole, help="training: also N stills of single things (default 0)"
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--fps", metavar="N", type=float, help=f"bag: frames a second of the whole walk (default {FPS:g})"
     )
     camera = parser.add_argument_group("camera")
-    camera.add_argument("--size", metavar="WxH", type=_size, default=(240, 320), help="default 320x240")
+    camera.add_argument("--size", metavar="WxH", type=camera_size, default=(240, 320), help="default 320x240")
     camera.add_argument(
         "--view", metavar="DEG", type=float, default=70.0, help="horizontal view (default 70)"
     )
@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--distortion", metavar="K1,K2,P1,P2", type=_four, default=(0.0, 0.0, 0.0, 0.0), help="plumb_bob lens"
     )
     parser.add_argument("--mesh", action="store_true", help="also write each apartment's mesh.ply")
-    parser.add_argument("--workers", metavar="N", type=_count, help="processes (default: all cores)")
+    parser.add_argument("--workers", metavar="N", type=count, help="processes (default: all cores)")
     return parser
 
 

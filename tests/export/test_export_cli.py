@@ -491,13 +491,16 @@ def test_a_folder_that_is_no_engine_is_left_as_it_was(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_usage_errors_are_argparses(
+def test_usage_errors_are_one_line(
     arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*arguments, "--out", str(tmp_path / "engine")])
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: m2h-export")
+    said = capsys.readouterr().err
+    assert said.startswith("m2h-export: ")
+    assert said.endswith("; see m2h-export --help\n")
+    assert said.count("\n") == 1
 
 
 def test_help_needs_no_torch() -> None:

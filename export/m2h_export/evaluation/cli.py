@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2h_runtime.cli.run import OneLineParser
+from m2h_runtime.cli.arguments import OneLineParser, count, network_size, signs
 from m2h_runtime.errors import InputError, M2HError
 from m2h_runtime.files import reason
 
@@ -44,10 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--backend", metavar="B", help="of the engine (default: auto)")
     parser.add_argument("--device", default="cpu", help="of a checkpoint: cpu (default) or cuda")
-    parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument("--threads", type=count, metavar="N", help="CPU threads (default: all cores)")
     parser.add_argument(
         "--normals-sign",
-        type=_signs,
+        type=signs,
         metavar="X,Y,Z",
         help="factors of 1 or -1 that bring a checkpoint's normals into the camera optical frame",
     )
@@ -56,12 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--root", required=True, type=Path, metavar="FOLDER", help="where it lies")
     data.add_argument("--split", default="val", metavar="S", help="default val")
     data.add_argument(
-        "--size", type=_size, metavar="HxW", help="evaluate at this size (default: the data's own)"
+        "--size", type=network_size, metavar="HxW", help="evaluate at this size (default: the data's own)"
     )
-    data.add_argument("--limit", type=_count, metavar="N", help="only the first N samples")
+    data.add_argument("--limit", type=count, metavar="N", help="only the first N samples")
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, metavar="FOLDER", help="write results.json and panels there")
-    output.add_argument("--panels", type=_count, default=0, metavar="N", help="so many panels, evenly spread")
+    output.add_argument("--panels", type=count, default=0, metavar="N", help="so many panels, evenly spread")
     output.add_argument("--baseline", type=Path, metavar="FILE", help="results.json to tell the gain over")
     variants = parser.add_argument_group("variants")
     variants.add_argument("--odsf-variant", choices=("invpt", "sak", "mti", "bsds"), default="invpt")
@@ -84,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     variants.add_argument("--depth-aggregate", choices=("pooled", "per_image"), default="pooled")
     variants.add_argument("--consistency", choices=("tblr", "sobel", "m2h"), default="tblr")
     variants.add_argument(
-        "--workers", type=_count, default=1, metavar="N", help="processes that match boundaries"
+        "--workers", type=count, default=1, metavar="N", help="processes that match boundaries"
     )
     return parser
 
@@ -213,26 +213,6 @@ def _executor(workers: int) -> Iterator[Executor | None]:
     # A fork of a process with PyTorch's threads may hang.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         yield pool
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected HEIGHTxWIDTH in pixels, e.g. 192x256")
-    return int(match[1]), int(match[2])
-
-
-def _signs(text: str) -> tuple[int, int, int]:
-    match = re.fullmatch(r"(-?1),(-?1),(-?1)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected three factors of 1 or -1, e.g. 1,-1,-1")
-    return int(match[1]), int(match[2]), int(match[3])
 
 
 def _cap(text: str) -> str | float:

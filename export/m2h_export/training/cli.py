@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m2h_runtime.cli.arguments import OneLineParser, count
 from m2h_runtime.errors import M2HError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; nothing heavy is imported to print its help."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="m2h-train",
         description="Train an M2H network. FOLDER gets model.safetensors (weights for m2h-export), states to go on "
         "from, the experiment with all its defaults, metrics.jsonl and curves.png. Several processes: torchrun "
@@ -37,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="go on from the last state in FOLDER, from the start if it has none",
     )
     parser.add_argument(
-        "--steps", type=int, metavar="N", help="total steps (stages keep their shares, the decay its shape)"
+        "--steps", type=count, metavar="N", help="total steps (stages keep their shares, the decay its shape)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, order and augmentation")
     parser.add_argument(
@@ -48,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="change a key of the experiment, e.g. --set optimiser.lr=1e-4; may be given again",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument("--threads", type=count, metavar="N", help="CPU threads (default: all cores)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default cpu")
     return parser
 
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.steps is not None:
         experiment = experiment.with_steps(args.steps)
     if args.threads is not None:
-        torch.set_num_threads(max(1, args.threads))
+        torch.set_num_threads(args.threads)
     with join_world(args.device) as world:
         samples = open_training_data(experiment.data)
         panels = SamplePanels(args.out, samples) if experiment.panels_every else None

@@ -40,10 +40,11 @@ def draw_curves(metrics: Path, picture: Path) -> bool:
         ):
             steps, values = zip(*points, strict=True)
             axes.plot(steps, values, color="#9bb7d4")
-            axes.plot(steps, _smoothed(values), color="#1f4e79")
+            if name != "learning rate":
+                axes.plot(steps, _smoothed(values), color="#1f4e79")
             axes.set_title(name.replace("_", " "))
             axes.set_xlabel("step")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * max(values))
             axes.grid(alpha=0.3)
         figure.savefig(picture, dpi=110)
     return True

@@ -1,0 +1,47 @@
+"""What all commands parse alike; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import NoReturn
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, as all of ours are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def count(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, got {text!r}")
+    return int(text)
+
+
+def camera_size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT, as people write a camera's size, to (H, W)."""
+    width, _, height = text.lower().partition("x")
+    try:
+        return count(height), count(width)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT, e.g. 1280x720, got {text!r}") from None
+
+
+def network_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH, as networks have it, to (H, W)."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected HEIGHTxWIDTH in pixels, e.g. 224x224")
+    return int(match[1]), int(match[2])
+
+
+def signs(text: str) -> tuple[int, int, int]:
+    """X,Y,Z, each 1 or -1."""
+    match = re.fullmatch(r"(-?1),(-?1),(-?1)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected three factors of 1 or -1, e.g. 1,-1,-1")
+    return int(match[1]), int(match[2]), int(match[3])
