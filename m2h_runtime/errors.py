@@ -31,7 +31,11 @@ class BackendUnavailableError(EngineError):
 
 
 class SourceError(M2HError):
-    """A camera, video or image folder cannot be opened or read."""
+    """A camera, recording, topic or image folder cannot be opened or read."""
+
+
+class CalibrationError(M2HError):
+    """A calibration cannot be read, contradicts itself or does not fit the images."""
 
 
 class SinkError(M2HError):

@@ -1,0 +1,1 @@
+"""Camera models, calibration files, rectification, and how images lie on each other."""

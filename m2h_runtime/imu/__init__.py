@@ -1,0 +1,1 @@
+"""IMU samples between frames: buffer, clock offset, preintegration."""
