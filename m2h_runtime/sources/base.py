@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from m2h_runtime.frame import Frame
+    from m2h_runtime.imu.track import ImuTrack
 
 
 class EndOfStream(Exception):  # noqa: N818  # like StopIteration: the normal end, not an error
@@ -22,13 +23,20 @@ class Source(ABC):
 
     Attributes:
         fps: the rate that the source says it has, frames per second; None if it does not know.
+        imu: the source's IMU, filled while frames are read; None if it has none. A recording hands out a frame only
+            when the samples up to its stamp are there.
+        skipped: by reason, images that the source could not decode and passed over.
     """
 
     live: ClassVar[bool]
-    """True: frames come at the world's pace and stamps are `time.monotonic_ns`, so an old frame may be passed
-    over and has an age. False: the next frame waits for whoever reads, and every one counts."""
+    """True: frames come at the world's pace and have `taken_ns`, so an old frame may be passed over and has an age.
+    False: the next frame waits for whoever reads, and every one counts."""
 
     fps: float | None = None
+    imu: ImuTrack | None = None
+
+    def __init__(self) -> None:
+        self.skipped: dict[str, int] = {}
 
     @abstractmethod
     def read(self, timeout_s: float) -> Frame | None:
