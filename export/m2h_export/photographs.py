@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from m2h_runtime.errors import InputError
-from m2h_runtime.pipeline.fit import fit
+from m2h_runtime.calibration.fit import stretched
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def photographs(size: tuple[int, int], pattern: str | None) -> list[NDArray[np.u
             raise InputError(
                 f"{pattern}: no file matches; --images takes a quoted pattern such as 'photos/*.jpg'"
             )
-    return [fit(_read(path), size) for path in paths]
+    return [stretched(_read(path), size) for path in paths]
 
 
 def _shipped() -> list[Path]:

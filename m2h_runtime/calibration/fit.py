@@ -77,7 +77,7 @@ class Fit:
         Averages over areas where either side shrinks, interpolates linearly otherwise.
         """
         part = image if self.used == Box(0, 0, *self.camera) else image[self.used.slices]
-        scaled = _resized(part, (self.covered.height, self.covered.width))
+        scaled = stretched(part, (self.covered.height, self.covered.width))
         if self.covered == Box(0, 0, *self.engine):
             return scaled
         padded = np.full((*self.engine, image.shape[2]), PADDING, np.uint8)
@@ -103,7 +103,11 @@ def _centred(shape: tuple[int, int], room: tuple[int, int]) -> Box:
     return Box((room[0] - height) // 2, (room[1] - width) // 2, height, width)
 
 
-def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def stretched(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """`image` (H, W, 3) at `size` = (H, W); the very same array if it has that size.
+
+    Averages over areas where either side shrinks, interpolates linearly otherwise.
+    """
     height, width = size
     if image.shape[:2] == size:
         return image

@@ -105,6 +105,8 @@ class Manifest:
         files: every other file of the folder, by name.
         tools: versions of the tools that made the engine.
         weights: how they are stored in the graph file; "fp16" weights in an "fp32" graph are widened on loading.
+        focal_px: focal length fx, in pixels of `size`, of the camera that the weights learned metres with; None: not
+            known, or of many cameras.
     """
 
     contract: int
@@ -122,6 +124,7 @@ class Manifest:
     files: dict[str, FileFacts]
     tools: dict[str, str] = field(default_factory=dict)
     weights: Literal["fp32", "fp16"] = "fp32"
+    focal_px: float | None = None
 
     def write(self, folder: Path) -> None:
         """Write `manifest.yaml` into `folder`, whole or not at all."""

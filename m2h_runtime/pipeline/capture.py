@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1
 """How soon the thread notices that it should stop."""
-JOIN_S = 5.0
-"""A blocking camera driver gives up before this."""
+JOIN_S = 2.0
+"""A source that blocks for longer is left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Captured:
 
     Attributes:
         frame: the frame.
-        capture_ns: from the stamp (live) or from the start of reading (recording) until it was ready.
+        capture_ns: from when it was taken (live) or from the start of reading (recording) until it was ready.
         ready_ns: when it was ready for the engine.
     """
 
@@ -63,12 +63,17 @@ class CaptureThread:
         """End the thread and wait for it.
 
         Raises:
-            SourceError: it does not end, so the source cannot be closed safely.
+            SourceError: it does not end, so the source cannot be closed safely; `stuck` is true then.
         """
         self._stopping = True
         self._thread.join(JOIN_S)
-        if self._thread.is_alive():
+        if self.stuck:
             raise SourceError(f"{self._source.describe()}: a read has been stuck for {JOIN_S:g} s")
+
+    @property
+    def stuck(self) -> bool:
+        """Told to stop, and still reading."""
+        return self._stopping and self._thread.is_alive()
 
     def _work(self) -> None:
         try:
@@ -89,7 +94,9 @@ class CaptureThread:
             return None
         self.frames += 1
         ready_ns = self._clock()
-        return Captured(frame, ready_ns - (frame.stamp_ns if self._source.live else started_ns), ready_ns)
+        return Captured(
+            frame, ready_ns - (started_ns if frame.taken_ns is None else frame.taken_ns), ready_ns
+        )
 
     def _put(self, captured: Captured) -> None:
         while not self._stopping and not self.slot.put(captured, POLL_S):

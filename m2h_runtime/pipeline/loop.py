@@ -1,30 +1,47 @@
-"""The loop. A frame's journey: capture thread -> slot -> fit -> engine -> the sinks' queues."""
+"""The loop. A frame's journey: capture thread -> slot -> judged -> prepared -> engine -> the sinks' queues."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from m2h_runtime.errors import M2HError
 from m2h_runtime.pipeline.capture import CaptureThread
-from m2h_runtime.pipeline.fit import fit
+from m2h_runtime.pipeline.guard import EngineGuard, FrameLost
+from m2h_runtime.pipeline.health import Fault, Health, Level
 from m2h_runtime.pipeline.latency import Latencies
 from m2h_runtime.pipeline.outlet import Outlet
+from m2h_runtime.pipeline.prepare import Preparation
+from m2h_runtime.pipeline.watchdog import Watchdog
 from m2h_runtime.sinks.base import Observation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from m2h_runtime.calibration.calibration import Calibration
+    from m2h_runtime.calibration.fit import Policy
     from m2h_runtime.engine.base import Engine
+    from m2h_runtime.frame import Frame
     from m2h_runtime.pipeline.capture import Captured
+    from m2h_runtime.pipeline.latency import Summary
     from m2h_runtime.sinks.base import Sink
     from m2h_runtime.sources.base import Source
 
 POLL_S = 0.1
 """How soon a stop or a failed sink is noticed while no frame comes."""
 RATE_WINDOW_S = 1.0
+JUMP_S = 0.5
+"""A stamp that is so much earlier than the one before is no late frame: the recording behind it has started over."""
+SILENCE_S, START_S = 2.0, 10.0
+"""A live source that delivers nothing for so long is reported; before the first frame it has longer."""
+HANG_S = 5.0
+"""An engine or a live sink that works on one frame for so long is reported."""
+
+LATE = "older than its deadline"
+OUT_OF_ORDER = "its stamp is not after the frame before"
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,7 @@ class Counts:
         captured: frames that the source delivered.
         perceived: frames that the engine answered.
         replaced: frames that a newer one replaced before the engine was free (live sources only).
+        lost: by reason, frames that the engine got no chance at, or no sense out of.
         written: by sink, observations written.
         dropped: by sink, observations that its full queue lost (live sources only).
     """
@@ -42,6 +60,7 @@ class Counts:
     captured: int
     perceived: int
     replaced: int
+    lost: dict[str, int]
     written: dict[str, int]
     dropped: dict[str, int]
 
@@ -49,7 +68,9 @@ class Counts:
 class Pipeline:
     """One run of a source through an engine into sinks. `run` once; the figures stand during and after it.
 
-    The pipeline ends the sinks; the source and the engine stay the caller's to close.
+    The pipeline ends the sinks; the source stays the caller's to close, unless `stuck`, and so does `engine`, which
+    may be another one than at the start. A live run survives failures of the engine and of single sinks, reports them
+    to `health` and goes on; a recording's run ends with the first, so that nothing is missing unnoticed.
 
     Args:
         source: live: the newest frame wins; recording: every frame counts, and full sinks slow the loop down.
@@ -57,12 +78,20 @@ class Pipeline:
         sinks: each gets its own thread.
         frame_limit: stop after so many perceptions; None goes on until the source ends.
         on_perception: called after each one in the engine's thread; must be quick.
-        clock: monotonic, integer nanoseconds; for live sources the clock of their stamps.
+        clock: monotonic, integer nanoseconds; for live sources the clock of `Frame.taken_ns`.
+        health: told what is wrong and when it is well again; None makes one.
+        fit: how images are brought to the engine's size; None: as the engine's manifest says.
+        calibration: of the camera; takes the place of what the source says about it.
+        rectify: undistort the images; None: if there is a calibration.
+        max_age_s: a live frame that is older when the engine could take it is dropped; None: never.
+        reopen_engine: opens the engine anew after repeated failures; None: it is never reopened.
 
     Attributes:
-        latencies: by stage: capture, queue, preprocess, engine, hand-out; and age, from a live source's stamp
-            until the sinks have the perception.
+        latencies: by stage: capture, queue, preprocess, engine, hand-out; and age, of a live source's image when the
+            sinks are handed its perception.
         first_ns: when the first perception was there, on `clock`; None before.
+        health: as given or made.
+        max_age_s: may be changed while running.
     """
 
     def __init__(
@@ -74,20 +103,33 @@ class Pipeline:
         frame_limit: int | None = None,
         on_perception: Callable[[Pipeline], None] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
+        health: Health | None = None,
+        fit: Policy | None = None,
+        calibration: Calibration | None = None,
+        rectify: bool | None = None,
+        max_age_s: float | None = None,
+        reopen_engine: Callable[[], Engine] | None = None,
     ) -> None:
         self.latencies = Latencies()
         self.first_ns: int | None = None
+        self.health = health or Health(clock=clock)
+        self.max_age_s = max_age_s
+        self.preparation = Preparation(engine.manifest, fit, calibration, rectify)
+        self._source = source
         self._live = source.live
-        self._engine = engine
-        self._size = engine.manifest.size
+        self._guard = EngineGuard(engine, self.health, reopen_engine, forgiving=source.live, clock=clock)
         self._limit = frame_limit
         self._on_perception = on_perception
         self._clock = clock
         self._capture = CaptureThread(source, clock)
-        self._outlets = [Outlet(sink, lossless=not source.live) for sink in sinks]
+        self._outlets = [Outlet(sink, lossless=not source.live, clock=clock) for sink in sinks]
+        self._faults = {part: Fault(self.health, part, clock) for part in ("frames", "deadline")}
+        self._lost: Counter[str] = Counter()
         self._perceived = 0
+        self._stamp_ns: int | None = None  # of the last frame that the engine was given
         self._started_ns = 0
         self._last_ns = 0
+        self._heard_ns = clock()
         self._recent_ns: deque[int] = deque()
         self._stopping = False
 
@@ -95,15 +137,19 @@ class Pipeline:
         """Run until the source ends, the frame limit is reached or `stop` is called; then finish the sinks.
 
         Raises:
-            M2HError: the source, the engine or a sink failed. All threads have ended then, and the other
-                sinks hold whatever came before.
+            M2HError: the source failed, or a recording's engine or sink, or the last sink of a live run. All threads
+                have ended then, and the other sinks hold whatever came before.
         """
+        self._heard_ns = self._clock()
         with ExitStack() as finish:
             finish.callback(self._finish_sinks)
             for outlet in self._outlets:
                 outlet.start()
             finish.callback(self._capture.stop)
             self._capture.start()
+            watchdog = Watchdog(self.look)
+            finish.callback(watchdog.stop)
+            watchdog.start()
             while (captured := self._next()) is not None:
                 self._perceive(captured)
 
@@ -114,8 +160,7 @@ class Pipeline:
     def _next(self) -> Captured | None:
         """The frame to work on; None when the run is over."""
         while not self._stopping and self._perceived != self._limit:
-            for outlet in self._outlets:
-                outlet.check()
+            self._check_sinks()
             if (captured := self._capture.slot.take(POLL_S)) is not None:
                 return captured
             if self._capture.slot.drained:
@@ -124,31 +169,95 @@ class Pipeline:
                 return None
         return None
 
+    def _check_sinks(self) -> None:
+        """A live run goes on while one sink works; any other ends with the first that breaks."""
+        broken = [outlet for outlet in self._outlets if outlet.error is not None]
+        if not broken:
+            return
+        foreseen = all(isinstance(outlet.error, M2HError) for outlet in broken)
+        if not self._live or len(broken) == len(self._outlets) or not foreseen:
+            broken[0].check()
+        for outlet in broken:
+            text = f"{outlet.error}; the others go on"
+            self.health.report(f"sink {outlet.sink.name}", Level.FAILED, text)
+
     def _perceive(self, captured: Captured) -> None:
-        frame = captured.frame
-        taken_ns = self._clock()
-        image = fit(frame.image, self._size)
-        fitted_ns = self._clock()
-        perception = self._engine.infer(image)
+        taken_ns = self._heard_ns = self._clock()
+        try:
+            self._judge(captured.frame, taken_ns)
+            ready = self.preparation(self._with_motion(captured.frame))
+            prepared_ns = self._clock()
+            perception = self._guard.infer(ready.image)
+        except FrameLost as lost:
+            self._lost[str(lost)] += 1
+            return
         perceived_ns = self._clock()
         self._count(taken_ns, perceived_ns)
         stages = {
             "capture": captured.capture_ns,
             "queue": taken_ns - captured.ready_ns,
-            "preprocess": fitted_ns - taken_ns,
-            "engine": perceived_ns - fitted_ns,
+            "preprocess": prepared_ns - taken_ns,
+            "engine": perceived_ns - prepared_ns,
         }
-        observation = Observation(frame, perception.stamped(frame, stages), self.recent_fps)
+        observation = Observation(
+            ready.frame,
+            perception.stamped(ready.frame, stages),
+            self.recent_fps,
+            ready.fit,
+            ready.depth_factor,
+            captured.frame,
+        )
         for outlet in self._outlets:
             outlet.offer(observation)
         self._last_ns = self._clock()
         stages["hand-out"] = self._last_ns - perceived_ns
-        if self._live:
-            stages["age"] = self._last_ns - frame.stamp_ns
+        if captured.frame.taken_ns is not None:
+            stages["age"] = self._last_ns - captured.frame.taken_ns
         for stage, duration_ns in stages.items():
             self.latencies.add(stage, duration_ns)
         if self._on_perception is not None:
             self._on_perception(self)
+
+    def _judge(self, frame: Frame, now_ns: int) -> None:
+        """Let only frames through whose stamps rise and that are fresh.
+
+        Raises:
+            FrameLost: with the reason.
+        """
+        back_ns = 0 if self._stamp_ns is None else self._stamp_ns - frame.stamp_ns
+        if back_ns > JUMP_S * 1e9:
+            self._start_over(back_ns)
+        elif self._stamp_ns is not None and back_ns >= 0:
+            self._faults["frames"].bad(
+                "frames come with stamps that are not after the one before; they are dropped"
+            )
+            raise FrameLost(OUT_OF_ORDER)
+        else:
+            self._faults["frames"].good()
+        if self.max_age_s is not None and frame.taken_ns is not None:
+            if now_ns - frame.taken_ns > 1e9 * self.max_age_s:
+                self._faults["deadline"].bad(
+                    f"frames are older than {self.max_age_s:g} s when they come and are dropped; is the source's clock "
+                    "this machine's, and its connection fast enough?"
+                )
+                raise FrameLost(LATE)
+            self._faults["deadline"].good()
+
+    def _start_over(self, back_ns: int) -> None:
+        self._faults["frames"].bad(
+            f"stamps jumped back by {back_ns / 1e9:.1f} s: taken for a recording that starts over"
+        )
+        self._stamp_ns = None
+        if self._source.imu is not None:
+            self._source.imu.reset()
+
+    def _with_motion(self, frame: Frame) -> Frame:
+        """The frame with the IMU's samples since the last frame that came here, if there is an IMU."""
+        before_ns, self._stamp_ns = self._stamp_ns, frame.stamp_ns
+        imu = self._source.imu
+        if imu is None or before_ns is None:
+            return frame
+        return replace(frame, imu=imu.window(before_ns, frame.stamp_ns))
 
     def _count(self, taken_ns: int, perceived_ns: int) -> None:
         if self.first_ns is None:
@@ -158,6 +267,32 @@ class Pipeline:
         self._recent_ns.append(perceived_ns)
         while perceived_ns - self._recent_ns[0] > RATE_WINDOW_S * 1e9 and len(self._recent_ns) > 2:
             self._recent_ns.popleft()
+
+    def look(self) -> None:
+        """Report what hangs: the watchdog's round; quick, and safe in any thread."""
+        now_ns = self._clock()
+        busy_ns = self._guard.busy_since_ns
+        patience_s = SILENCE_S if self._capture.frames else START_S
+        if busy_ns is not None and now_ns - busy_ns > HANG_S * 1e9:
+            text = f"one frame has taken longer than {HANG_S:g} s; if it stays like this, the device hangs"
+            self.health.report("pace", Level.FAILED, text)
+        elif self._live and busy_ns is None and now_ns - self._heard_ns > patience_s * 1e9:
+            self.health.report(
+                "pace", Level.FAILED, f"no frame for {patience_s:g} s: {self._source.describe()}"
+            )
+        else:
+            self.health.ok("pace")
+        for outlet in self._outlets if self._live else ():
+            self._look_at(outlet, now_ns)
+
+    def _look_at(self, outlet: Outlet, now_ns: int) -> None:
+        part, since_ns = f"sink {outlet.sink.name}", outlet.busy_since_ns
+        if outlet.error is not None:
+            return  # `_check_sinks` says it
+        if since_ns is not None and now_ns - since_ns > HANG_S * 1e9:
+            self.health.report(part, Level.DEGRADED, f"one write has taken longer than {HANG_S:g} s")
+        else:
+            self.health.ok(part)
 
     def _finish_sinks(self) -> None:
         """Let every sink finish, then raise the first error of theirs."""
@@ -169,15 +304,35 @@ class Pipeline:
             outlet.check()
 
     @property
+    def engine(self) -> Engine | None:
+        """The engine in use; None while it cannot be opened anew."""
+        return self._guard.engine
+
+    @property
+    def stuck(self) -> bool:
+        """After `run`: the source is still being read by a thread that cannot be ended, so it must not be closed."""
+        return self._capture.stuck
+
+    @property
     def counts(self) -> Counts:
         """How many frames went where, so far."""
         return Counts(
             captured=self._capture.frames,
             perceived=self._perceived,
             replaced=self._capture.slot.replaced,
+            lost=dict(self._lost),
             written={outlet.sink.name: outlet.written for outlet in self._outlets},
             dropped={outlet.sink.name: outlet.dropped for outlet in self._outlets},
         )
+
+    def summaries(self) -> dict[str, Summary]:
+        """Every stage's latencies, and by sink how long it takes and how old live images are when it is done."""
+        made = self.latencies.summaries()
+        for outlet in self._outlets:
+            for name, samples in (("sink", outlet.durations), ("age at", outlet.ages)):
+                if (summary := samples.summary()) is not None:
+                    made[f"{name} {outlet.sink.name}"] = summary
+        return made
 
     @property
     def recent_fps(self) -> float:

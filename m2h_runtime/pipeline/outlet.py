@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from m2h_runtime.errors import M2HError, SinkError
+from m2h_runtime.pipeline.latency import Samples
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from m2h_runtime.sinks.base import Observation, Sink
 
-QUEUE = 4
 STUCK_S = 30.0
-"""A sink that takes nothing for so long has failed."""
+"""A recording's sink that takes nothing for so long has failed."""
+LIVE_STUCK_S = 1.5
+"""So long a live sink may take to finish at the end of the run: nobody waits for a robot's messages then."""
 POLL_S = 0.1
 
 
@@ -24,19 +29,26 @@ class Outlet:
         sink: written, and in the end closed or aborted, by this outlet's thread alone.
         lossless: True, for recordings: a full queue makes `offer` wait. False, for live sources: it drops the
             oldest and counts it.
+        clock: monotonic, integer nanoseconds.
 
     Attributes:
         written: observations that the sink took.
         dropped: observations that a full queue lost.
         error: what broke the sink, if anything; set before the thread ends.
+        durations: how long the sink took for each.
+        ages: of live observations, from when the image was taken until the sink had written them.
+        busy_since_ns: when the write in progress began; None while there is none.
     """
 
-    def __init__(self, sink: Sink, *, lossless: bool) -> None:
+    def __init__(self, sink: Sink, *, lossless: bool, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.sink = sink
         self.written = 0
         self.dropped = 0
         self.error: Exception | None = None
+        self.durations, self.ages = Samples(), Samples()
+        self.busy_since_ns: int | None = None
         self._lossless = lossless
+        self._clock = clock
         self._queue: deque[Observation] = deque()
         self._ended = False
         self._changed = threading.Condition()
@@ -47,14 +59,13 @@ class Outlet:
         self._thread.start()
 
     def offer(self, observation: Observation) -> None:
-        """Hand over one observation.
+        """Hand over one observation; a sink that broke takes none.
 
         Raises:
-            Exception: whatever broke the sink, now or earlier.
-            SinkError: the sink took nothing for `STUCK_S`.
+            SinkError: a recording's sink took nothing for `STUCK_S`.
         """
         with self._changed:
-            if len(self._queue) >= QUEUE:
+            if len(self._queue) >= self.sink.queue:
                 if self._lossless:
                     self._wait_for_room()
                 else:
@@ -63,10 +74,11 @@ class Outlet:
             if self.error is None:
                 self._queue.append(observation)
                 self._changed.notify_all()
-        self.check()
 
     def _wait_for_room(self) -> None:
-        if not self._changed.wait_for(lambda: len(self._queue) < QUEUE or self.error is not None, STUCK_S):
+        if not self._changed.wait_for(
+            lambda: len(self._queue) < self.sink.queue or self.error is not None, STUCK_S
+        ):
             raise SinkError(f"{self.sink.name}: has taken no frame for {STUCK_S:g} s, so the run ends")
 
     def check(self) -> None:
@@ -81,20 +93,34 @@ class Outlet:
             self._changed.notify_all()
 
     def join(self) -> None:
-        """Wait until the sink is closed, `STUCK_S` at most; `error` tells how it went."""
-        self._thread.join(STUCK_S)
+        """Wait until the sink is closed, but no longer than its patience; `error` tells how it went."""
+        patience_s = STUCK_S if self._lossless or not self.sink.disposable else LIVE_STUCK_S
+        self._thread.join(patience_s)
         if self._thread.is_alive() and self.error is None:
-            self.error = SinkError(f"{self.sink.name}: not finished {STUCK_S:g} s after the end of the run")
+            self.error = SinkError(
+                f"{self.sink.name}: not finished {patience_s:g} s after the end of the run"
+            )
 
     def _work(self) -> None:
         try:
             while (observation := self._next()) is not None:
-                self.sink.write(observation)
-                self.written += 1
+                self._write(observation)
             self.sink.close()
         except Exception as error:
             self.sink.abort()
             self._fail(error if isinstance(error, M2HError) else _unforeseen(self.sink.name, error))
+
+    def _write(self, observation: Observation) -> None:
+        began_ns = self.busy_since_ns = self._clock()
+        try:
+            self.sink.write(observation)
+        finally:
+            self.busy_since_ns = None
+        ended_ns = self._clock()
+        self.written += 1
+        self.durations.add(ended_ns - began_ns)
+        if observation.frame.taken_ns is not None:
+            self.ages.add(ended_ns - observation.frame.taken_ns)
 
     def _fail(self, error: Exception) -> None:
         with self._changed:

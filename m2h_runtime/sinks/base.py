@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from m2h_runtime.errors import SinkError
 from m2h_runtime.files import reason
@@ -13,6 +13,7 @@ from m2h_runtime.files import reason
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from m2h_runtime.calibration.fit import Fit
     from m2h_runtime.frame import Frame
     from m2h_runtime.perception import Perception
 
@@ -22,14 +23,20 @@ class Observation:
     """One frame with what the engine says about it.
 
     Attributes:
-        frame: the camera's image.
-        perception: the engine's outputs, with the same stamp and sequence.
+        frame: the camera's image, as the engine was given it (rectified), at the camera's size.
+        perception: the engine's outputs, with the same stamp and sequence, at the engine's size.
         fps: perceptions per second over the last second or so; 0 before the second one.
+        fit: how the frame's image and the engine's lie on each other.
+        depth_factor: what `perception.depth` is to be multiplied by to be metres of this camera.
+        source_frame: the frame as the source delivered it, before rectification.
     """
 
     frame: Frame
     perception: Perception
     fps: float
+    fit: Fit
+    depth_factor: float
+    source_frame: Frame
 
 
 class Sink(ABC):
@@ -40,6 +47,10 @@ class Sink(ABC):
 
     name: str
     """What the report calls it."""
+    queue: ClassVar[int] = 4
+    """So many observations wait for it; 1: the newest wins, so that it never works on an old one."""
+    disposable: ClassVar[bool] = False
+    """True: what it has not written when a live run ends is worth nothing any more."""
 
     @abstractmethod
     def write(self, observation: Observation) -> None:

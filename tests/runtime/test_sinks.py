@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from stand_ins import observation
 from tiny_engine import LABELS, picture, twin
 
 from m2h_runtime.engine.manifest import read_manifest
 from m2h_runtime.errors import InputError, SinkError
 from m2h_runtime.frame import Frame
-from m2h_runtime.sinks import ContactSheetSink, Observation, VideoFileSink, check_writable
+from m2h_runtime.sinks import ContactSheetSink, VideoFileSink, check_writable
 from m2h_runtime.sinks.render import (
     BAR,
     DepthRange,
@@ -27,6 +28,7 @@ from m2h_runtime.sinks.render import (
 
 if TYPE_CHECKING:
     from m2h_runtime.engine.manifest import Manifest
+    from m2h_runtime.sinks import Observation
 
 
 @pytest.fixture
@@ -39,12 +41,10 @@ def random_manifest(manifest: Manifest) -> Manifest:
     return replace(manifest, checkpoint=replace(manifest.checkpoint, random_weights=True))
 
 
-def observation(
-    sequence: int, stamp_ns: int | None = None, size: tuple[int, int] = (120, 160)
-) -> Observation:
+def numbered(sequence: int, stamp_ns: int | None = None, size: tuple[int, int] = (120, 160)) -> Observation:
     stamp_ns = 40_000_000 * sequence if stamp_ns is None else stamp_ns
     frame = Frame(np.full((*size, 3), 8 * sequence + 20, np.uint8), stamp_ns, sequence)
-    return Observation(frame, twin(picture(sequence)).stamped(frame), 25.0)
+    return observation(frame, twin(picture(sequence)), 25.0)
 
 
 def brightness(path: Path) -> list[float]:
@@ -111,7 +111,7 @@ def test_edges_are_gray() -> None:
 
 
 def test_tiles_keep_the_cameras_aspect_and_class_colours_unmixed() -> None:
-    made = tiles(observation(1, size=(90, 160)), DepthRange(), width=320)
+    made = tiles(numbered(1, size=(90, 160)), DepthRange(), width=320)
     assert {tile.shape for tile in made.values()} == {(180, 320, 3)}
     colors = {tuple(color) for color in made["semantics"].reshape(-1, 3).tolist()}
     assert colors <= set(LABELS.colors)
@@ -128,7 +128,7 @@ def test_a_legend_names_the_largest_class_first() -> None:
 
 
 def test_random_weights_are_written_across_the_panel(manifest: Manifest, random_manifest: Manifest) -> None:
-    seen = observation(1)
+    seen = numbered(1)
     trained = panel(seen, tiles(seen, DepthRange()), manifest, "numpy")
     random = panel(seen, tiles(seen, DepthRange()), random_manifest, "numpy")
     assert trained.shape == (BAR + 2 * 240, 960, 3)
@@ -139,7 +139,7 @@ def test_random_weights_are_written_across_the_panel(manifest: Manifest, random_
 
 
 def test_the_title_shows_the_rate(manifest: Manifest) -> None:
-    seen = observation(1)
+    seen = numbered(1)
     shown = tiles(seen, DepthRange())
     slow = panel(replace(seen, fps=3.0), shown, manifest, "numpy")
     fast = panel(replace(seen, fps=88.0), shown, manifest, "numpy")
@@ -154,7 +154,7 @@ def test_a_recording_has_every_frame_and_appears_when_closed(tmp_path: Path, man
     path = tmp_path / "run.mp4"
     sink = VideoFileSink(path, manifest, "numpy", 25.0)
     for sequence in range(12):
-        sink.write(observation(sequence))
+        sink.write(numbered(sequence))
         assert not path.exists()
     sink.close()
     assert [p.name for p in tmp_path.iterdir()] == ["run.mp4"]
@@ -165,23 +165,23 @@ def test_a_recording_has_every_frame_and_appears_when_closed(tmp_path: Path, man
 def test_a_recording_stands_still_where_frames_were_dropped(tmp_path: Path, manifest: Manifest) -> None:
     sink = VideoFileSink(tmp_path / "run.mp4", manifest, "numpy", 25.0)
     for sequence in (0, 1, 5, 6):  # 2, 3 and 4 were dropped
-        sink.write(observation(sequence))
+        sink.write(numbered(sequence))
     sink.close()
     assert brightness(tmp_path / "run.mp4") == pytest.approx([20, 28, 28, 28, 28, 60, 68], abs=6)
 
 
 def test_a_long_gap_is_one_second(tmp_path: Path, manifest: Manifest) -> None:
     sink = VideoFileSink(tmp_path / "run.mp4", manifest, "numpy", 10.0)
-    sink.write(observation(0, 0))
-    sink.write(observation(1, 3600 * 10**9))
+    sink.write(numbered(0, 0))
+    sink.write(numbered(1, 3600 * 10**9))
     sink.close()
     assert len(brightness(tmp_path / "run.mp4")) == 11
 
 
 def test_images_of_several_sizes_fit_one_recording(tmp_path: Path, manifest: Manifest) -> None:
     sink = VideoFileSink(tmp_path / "run.mp4", manifest, "numpy", 25.0)
-    sink.write(observation(0))
-    sink.write(observation(1, size=(200, 100)))
+    sink.write(numbered(0))
+    sink.write(numbered(1, size=(200, 100)))
     sink.close()
     assert len(brightness(tmp_path / "run.mp4")) == 2
 
@@ -190,7 +190,7 @@ def test_an_aborted_recording_leaves_what_was_there(tmp_path: Path, manifest: Ma
     path = tmp_path / "run.mp4"
     path.write_bytes(b"the one of yesterday")
     sink = VideoFileSink(path, manifest, "numpy", 25.0)
-    sink.write(observation(0))
+    sink.write(numbered(0))
     sink.abort()
     assert [p.name for p in tmp_path.iterdir()] == ["run.mp4"]
     assert path.read_bytes() == b"the one of yesterday"
@@ -204,7 +204,7 @@ def test_a_recording_without_frames_is_no_file(tmp_path: Path, manifest: Manifes
 def test_a_cut_off_recording_is_not_put_in_place(tmp_path: Path, manifest: Manifest) -> None:
     """What a full disk does, before OpenCV 5 could tell."""
     sink = VideoFileSink(tmp_path / "run.mp4", manifest, "numpy", 25.0)
-    sink.write(observation(0))
+    sink.write(numbered(0))
     sink._written += 1  # one that never reached the file
     with pytest.raises(SinkError, match=r"run\.mp4: the recording cannot be written"):
         sink.close()
@@ -218,7 +218,7 @@ def test_a_cut_off_recording_is_not_put_in_place(tmp_path: Path, manifest: Manif
 @pytest.mark.parametrize(("frames", "shown"), [(1, 1), (4, 4), (6, 6), (7, 6), (1000, 6)])
 def test_a_sheet_has_a_row_per_frame(tmp_path: Path, manifest: Manifest, frames: int, shown: int) -> None:
     sink = ContactSheetSink(tmp_path / "sheet.png", manifest, "numpy")
-    one = observation(0)
+    one = numbered(0)
     for sequence in range(frames):
         sink.write(replace(one, frame=replace(one.frame, sequence=sequence)))
         assert len(sink._kept) <= 12
@@ -232,7 +232,7 @@ def test_a_sheets_frames_are_spread_evenly(tmp_path: Path, manifest: Manifest) -
     sink = ContactSheetSink(tmp_path / "sheet.png", manifest, "numpy")
     for sequence in range(200):
         frame = Frame(np.full((120, 160, 3), sequence, np.uint8), 0, sequence)
-        sink.write(Observation(frame, twin(picture(0)).stamped(frame), 0.0))
+        sink.write(observation(frame, twin(picture(0))))
     sink.close()
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     taken = [int(sheet[BAR + 192 * row + 100, 128, 0]) for row in range(6)]
@@ -245,7 +245,7 @@ def test_a_sheets_frames_are_spread_evenly(tmp_path: Path, manifest: Manifest) -
 
 def test_a_sheet_shows_the_outputs_in_their_columns(tmp_path: Path, random_manifest: Manifest) -> None:
     sink = ContactSheetSink(tmp_path / "sheet.png", random_manifest, "numpy")
-    seen = observation(3)
+    seen = numbered(3)
     sink.write(seen)
     sink.close()
     sheet = cv2.cvtColor(cv2.imread(str(tmp_path / "sheet.png")), cv2.COLOR_BGR2RGB)

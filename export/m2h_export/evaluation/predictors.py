@@ -122,9 +122,9 @@ class EnginePredictor:
 
     def predict(self, rgb: NDArray[np.uint8]) -> Prediction:
         """Predict on uint8 (H, W, 3) RGB, at the engine's size; edges are 8 bit."""
-        from m2h_runtime.pipeline.fit import fit
+        from m2h_runtime.calibration.fit import stretched
 
-        perception = self._engine.infer(fit(rgb, self._engine.manifest.size))
+        perception = self._engine.infer(stretched(rgb, self._engine.manifest.size))
         return Prediction(
             depth=perception.depth,
             semantics=perception.semantics,
