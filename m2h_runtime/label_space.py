@@ -93,9 +93,11 @@ def load_label_map(source: str, target: str) -> NDArray[np.uint8]:
     Raises:
         InputError: no such table ships with the package.
     """
-    file = resources.files("m2h_runtime") / "label_spaces" / "maps" / f"{source}_to_{target}.yaml"
+    folder = resources.files("m2h_runtime") / "label_spaces" / "maps"
+    file = folder / f"{source}_to_{target}.yaml"
     if not file.is_file():
-        raise InputError(f"no table from label space {source!r} to {target!r}; there is nyudv2_40 to nyud20")
+        there = sorted(entry.name[:-5].replace("_to_", " to ") for entry in folder.iterdir())
+        raise InputError(f"no table from label space {source!r} to {target!r}; there is {', '.join(there)}")
     lut = yaml.safe_load(file.read_text(encoding="utf-8"))["lut"]
     table = np.zeros(256, np.uint8)
     table[: len(lut)] = lut

@@ -22,6 +22,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """A positive number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, got {text!r}")
+    return value
+
+
 def camera_size(text: str) -> tuple[int, int]:
     """WIDTHxHEIGHT, as people write a camera's size, to (H, W)."""
     width, _, height = text.lower().partition("x")

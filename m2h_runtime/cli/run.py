@@ -1,148 +1,199 @@
-"""`m2h-run`: a camera, a video, images or a simulation through an engine, live."""
+"""`m2h-run`: a camera, a recording, a topic or a simulation through an engine, live."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2h_runtime.cli.arguments import OneLineParser, camera_size, count
+from m2h_runtime.cli.run_options import (
+    DEMO_ENGINE,
+    build_parser,
+    check_options,
+    source_spec,
+    split_ros_args,
+)
 from m2h_runtime.errors import InputError, M2HError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
+    from m2h_runtime.calibration.calibration import Calibration
     from m2h_runtime.engine import Engine
-    from m2h_runtime.pipeline import Pipeline
+    from m2h_runtime.pipeline import Pipeline, Transition
+    from m2h_runtime.ros.session import RosSession
     from m2h_runtime.sinks import Sink
     from m2h_runtime.sources import Source
 
-DEMO_ENGINE = Path("engines") / "m2h-nano-apartments"
-CAMERA_OPTIONS = ("camera_size", "camera_fps")
-WALK_S, WALK_FPS, WALK_SIZE = 60.0, 30.0, (240, 320)  # of --simulate
+NODE = "m2h"
+GIVE_UP_S = 2.0
+"""A run that has not ended so long after a signal while its engine hangs is left where it is."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The options. Nothing heavy is imported for them."""
-    parser = OneLineParser(
-        prog="m2h-run",
-        description="Depth, semantics, normals and edges of a camera, a video, images or a simulation.",
-        epilog="A camera's newest frame wins and drops are counted; of recordings every frame is processed.",
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--camera", metavar="DEV", help="V4L2 device or its index: /dev/video0 or 0")
-    source.add_argument("--video", metavar="FILE", type=Path, help="video file")
-    source.add_argument("--images", metavar="GLOB", help="image files, quoted: 'photos/*.jpg'")
-    source.add_argument(
-        "--simulate",
-        metavar="NAME",
-        nargs="?",
-        const="apartment",
-        help="walk through a simulated apartment: its seed and style, as in 9001-drone (default: apartment)",
-    )
-    engine = parser.add_argument_group("engine")
-    engine.add_argument(
-        "--engine", metavar="FOLDER", type=Path, help=f"engine folder (default: the shipped {DEMO_ENGINE})"
-    )
-    engine.add_argument("--backend", metavar="B", default="auto", help="auto (default) or a backend's name")
-    engine.add_argument(
-        "--threads", metavar="N", type=count, help="CPU threads of the engine (default: all cores)"
-    )
-    engine.add_argument(
-        "--allow-unverified", action="store_true", help="also open an engine without a passing verdict"
-    )
-    output = parser.add_argument_group("output")
-    output.add_argument("--record", metavar="FILE.mp4", type=Path, help="annotated video of the run")
-    output.add_argument("--sheet", metavar="FILE.png", type=Path, help="contact sheet of a handful of frames")
-    output.add_argument(
-        "--report", metavar="FILE.json", type=Path, help="figures of the run, as in the final table"
-    )
-    pace = parser.add_argument_group("pace")
-    pace.add_argument("--frames", metavar="N", type=count, help="stop after N perceptions")
-    pace.add_argument(
-        "--realtime", action="store_true", help="play a recording at its own pace, like a camera"
-    )
-    pace.add_argument(
-        "--camera-size",
-        metavar="WxH",
-        type=camera_size,
-        help="size to ask the camera for, e.g. 1280x720, or of the simulated one",
-    )
-    pace.add_argument(
-        "--camera-fps", metavar="N", type=count, help="rate to ask the camera for, or of the simulated one"
-    )
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 2 for foreseen failures, 128 + signal number when stopped."""
     started_ns = time.monotonic_ns()
+    ours, ros_args = split_ros_args(sys.argv[1:] if argv is None else argv)
     try:
-        return run(build_parser().parse_args(argv), started_ns)
+        return run(build_parser().parse_args(ours), ros_args, started_ns)
     except M2HError as error:
-        sys.stderr.write(f"m2h-run: {error}\n")
+        _say(str(error))
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("m2h-run: interrupted before the first frame\n")
+        _say("interrupted before the first frame")
         return 128 + signal.SIGINT
 
 
-def run(args: argparse.Namespace, started_ns: int) -> int:
+def run(args: argparse.Namespace, ros_args: Sequence[str], started_ns: int) -> int:
     """Check what can be checked, open everything, stream, and tell how it went.
 
     Raises:
         M2HError: anything foreseen; the report, if asked for, is written before it if the engine had opened.
     """
-    check_options(args)
+    check_options(args, ros_args)
     folder = engine_folder(args.engine)
     _quiet_opencv()
     import cv2
 
-    from m2h_runtime.engine import open_engine
-
     cv2.setNumThreads(1)  # the engine has all the cores; our own resizing is short
     check_outputs(args)
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(args))
-        engine = stack.enter_context(
-            open_engine(folder, args.backend, allow_unverified=args.allow_unverified, threads=args.threads)
+        return Run(args, folder, started_ns).open(stack, ros_args).stream()
+
+
+class Run:
+    """Everything that one run holds.
+
+    Args:
+        args: the options.
+        folder: of the engine.
+        started_ns: when the command began, monotonic.
+    """
+
+    source: Source
+    engine: Engine
+    pipeline: Pipeline
+
+    def __init__(self, args: argparse.Namespace, folder: Path, started_ns: int) -> None:
+        from m2h_runtime.cli.status import StatusLine
+        from m2h_runtime.pipeline.health import Health
+
+        self.args = args
+        self.started_ns = started_ns
+        self.health = Health(self._tell)
+        self.status = StatusLine(sys.stderr)
+        self.spec = source_spec(args)
+        self.calibration = _calibration(args.calibration)
+        self._open_engine = partial(_open_engine, args, folder)
+
+    def _tell(self, change: Transition) -> None:
+        level, text = change.condition.level.name.lower(), change.condition.text
+        self.status.say(f"m2h-run: {change.part} {level}" + (f": {text}" if text else ""))
+
+    def open(self, stack: ExitStack, ros_args: Sequence[str]) -> Run:
+        """Open everything, all or nothing: what is open is closed by `stack`.
+
+        Raises:
+            M2HError: something cannot be opened.
+        """
+        from m2h_runtime.pipeline import Pipeline
+        from m2h_runtime.ros.profiles import load_profile
+        from m2h_runtime.sources.opening import open_source
+
+        args = self.args
+        profile = load_profile(args.profile or "default")
+        session = stack.enter_context(_session(args, ros_args)) if args.ros or args.topic else None
+        source = open_source(self.spec, self.health, self.calibration, session and session.node)
+        self.source = source
+        stack.callback(self._close_source)
+        engine = self.engine = self._open_engine()
+        stack.callback(self._close_engine)
+        profile.labels(engine.manifest.label_space)  # a table that is missing is missed now
+        sinks = open_sinks(args, engine, source)
+        if session is not None and args.ros:
+            from m2h_runtime.ros.outputs import RosSink
+            from m2h_runtime.sources.opening import teller
+
+            clock = self.spec.keeps_stamps and not args.no_clock
+            sinks.insert(
+                0, RosSink(session.node, profile, publish_clock=clock, health=teller(self.health, "outputs"))
+            )
+        self.pipeline = Pipeline(
+            source,
+            engine,
+            sinks,
+            frame_limit=args.frames,
+            on_perception=self.status.update,
+            health=self.health,
+            fit=args.fit,
+            calibration=self.calibration,
+            rectify=args.rectify,
+            frame_id=profile.camera_frame if args.ros and self.spec.kind not in ("topic", "bag") else None,
+            max_age_s=args.max_age,
+            reopen_engine=self._open_engine,
         )
-        _announce(source, engine)
-        return stream(args, source, engine, started_ns)
+        if session is not None and args.ros:
+            self._diagnose(stack, session)
+        _announce(source, engine, session, args)
+        return self
 
+    def _diagnose(self, stack: ExitStack, session: RosSession) -> None:
+        from m2h_runtime.pipeline.figures import figures
+        from m2h_runtime.ros.diagnostics import Diagnostics, status_of
 
-def stream(args: argparse.Namespace, source: Source, engine: Engine, started_ns: int) -> int:
-    """Run until the end, a signal or a failure; print the table and write the report in any case."""
-    from m2h_runtime.cli.run_report import build_report, print_report, write_report
-    from m2h_runtime.cli.status import StatusLine
-    from m2h_runtime.pipeline import Pipeline
+        diagnostics = Diagnostics(
+            session.node,
+            lambda: status_of(self.health, figures(self.pipeline)),
+            self.source.describe(),
+        )
+        stack.callback(diagnostics.close)
+        self.health.listen(lambda _: diagnostics.changed())
 
-    sinks = open_sinks(args, engine, source)
-    status = StatusLine(sys.stderr)
-    pipeline = Pipeline(source, engine, sinks, frame_limit=args.frames, on_perception=status.update)
-    failure: Exception | None = None
-    with stopped_by_signals(pipeline) as received:
-        try:
-            pipeline.run()
-        except M2HError as error:
-            failure = error
-        finally:
-            status.end()
-        report = build_report(pipeline, source, engine, started_ns, bool(received), failure)
-        print_report(report)
-        try:
-            if args.report is not None:
-                write_report(args.report, report)
-        finally:
-            if failure is not None:
-                raise failure
-    return 128 + received[0] if received else 0
+    def _close_source(self) -> None:
+        if not (hasattr(self, "pipeline") and self.pipeline.stuck):
+            self.source.close()
+
+    def _close_engine(self) -> None:
+        engine = self.pipeline.engine if hasattr(self, "pipeline") else self.engine
+        if engine is not None:
+            engine.close()
+
+    def stream(self) -> int:
+        """Run until the end, a signal or a failure; print the table and write the report in any case.
+
+        Returns:
+            The exit code.
+        """
+        from m2h_runtime.cli.run_report import build_report, print_report, write_report
+
+        args, pipeline = self.args, self.pipeline
+        failure: Exception | None = None
+        with stopped_by_signals(pipeline) as received:
+            try:
+                pipeline.run()
+            except M2HError as error:
+                failure = error
+            finally:
+                self.status.end()
+            report = build_report(
+                pipeline, self.source, self.engine, self.started_ns, bool(received), failure
+            )
+            print_report(report)
+            try:
+                if args.report is not None:
+                    write_report(args.report, report)
+            finally:
+                if failure is not None:
+                    raise failure
+        return 128 + received[0] if received else 0
 
 
 @contextmanager
@@ -153,6 +204,8 @@ def stopped_by_signals(pipeline: Pipeline) -> Iterator[list[int]]:
     def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         pipeline.stop()
+        if len(received) == 1:
+            threading.Thread(target=_leave_if_hung, args=(pipeline, number), daemon=True).start()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -162,18 +215,15 @@ def stopped_by_signals(pipeline: Pipeline) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def check_options(args: argparse.Namespace) -> None:
-    """Refuse options that would be ignored.
-
-    Raises:
-        InputError: names the option and what it goes with.
-    """
-    if args.camera is None and args.simulate is None:
-        for name in CAMERA_OPTIONS:
-            if getattr(args, name) is not None:
-                raise InputError(f"--{name.replace('_', '-')} goes with --camera and --simulate only")
-    if args.camera is not None and args.realtime:
-        raise InputError("--realtime goes with --video, --images or --simulate; a camera is always live")
+def _leave_if_hung(pipeline: Pipeline, number: int) -> None:
+    """A device that hangs cannot be interrupted; whoever wants the process to end shall not need SIGKILL."""
+    while pipeline.running:
+        if pipeline.engine_hung:
+            time.sleep(GIVE_UP_S)
+            if pipeline.engine_hung:
+                _say("the engine hangs; left without a report")
+                os._exit(128 + number)
+        time.sleep(0.1)
 
 
 def engine_folder(named: Path | None) -> Path:
@@ -194,57 +244,71 @@ def check_outputs(args: argparse.Namespace) -> None:
     """Find out now, not after the run, whether its outputs can be written.
 
     Raises:
-        InputError, SinkError: one cannot, or would take the place of the input video.
+        InputError, SinkError: one cannot, or would take the place of what is read.
     """
     from m2h_runtime.sinks.base import check_writable
     from m2h_runtime.sinks.contact_sheet import check_sheet_path
-    from m2h_runtime.sinks.video_file import check_video_path
 
-    for path, check in (
-        (args.record, check_video_path),
+    checks: tuple[tuple[Path | None, Callable[[Path], None]], ...] = (
+        (args.record, check_record_path),
         (args.sheet, check_sheet_path),
         (args.report, check_writable),
-    ):
+    )
+    inputs = [Path(name).resolve() for name in (args.video, args.bag) if name is not None]
+    for path, check in checks:
         if path is not None:
             check(path)
-            if args.video is not None and path.resolve() == args.video.resolve():
-                raise InputError(f"{path}: is the input video; choose another name for the output")
+            if path.resolve() in inputs:
+                raise InputError(f"{path}: is the input; choose another name for the output")
 
 
-def open_source(args: argparse.Namespace) -> Source:
-    """The source that the options name.
+def check_record_path(path: Path) -> None:
+    """Refuse a --record that is neither video nor messages, or cannot be written.
 
     Raises:
-        SourceError: it cannot be opened.
+        InputError, SinkError: why.
     """
-    from m2h_runtime.sources import CameraSource, ImagesSource, PacedSource, SimulationSource, VideoSource
+    from m2h_runtime.sinks.mcap_file import check_mcap_path
+    from m2h_runtime.sinks.video_file import check_video_path
 
-    if args.camera is not None:
-        return CameraSource(args.camera, args.camera_size, args.camera_fps)
-    recording: Source
-    if args.simulate is not None:
-        fps = args.camera_fps or WALK_FPS
-        duration_s = max(WALK_S, (args.frames or 0) / fps)
-        size = args.camera_size or WALK_SIZE
-        recording = SimulationSource(args.simulate, size, fps, duration_s, keep_pace=args.realtime)
-    else:
-        recording = VideoSource(args.video) if args.video is not None else ImagesSource(args.images)
-    return PacedSource(recording) if args.realtime else recording
+    (check_mcap_path if path.suffix == ".mcap" else check_video_path)(path)
 
 
 def open_sinks(args: argparse.Namespace, engine: Engine, source: Source) -> list[Sink]:
-    """The sinks that the options name."""
+    """The files that the options name."""
+    from m2h_runtime.ros.profiles import load_profile
     from m2h_runtime.sinks import ContactSheetSink, VideoFileSink
+    from m2h_runtime.sinks.mcap_file import McapSink
 
     sinks: list[Sink] = []
-    if args.record is not None:
+    if args.record is not None and args.record.suffix == ".mcap":
+        sinks.append(McapSink(args.record, load_profile(args.profile or "default")))
+    elif args.record is not None:
         sinks.append(VideoFileSink(args.record, engine.manifest, engine.backend, source.fps))
     if args.sheet is not None:
         sinks.append(ContactSheetSink(args.sheet, engine.manifest, engine.backend))
     return sinks
 
 
-def _announce(source: Source, engine: Engine) -> None:
+def _open_engine(args: argparse.Namespace, folder: Path) -> Engine:
+    from m2h_runtime.engine import open_engine
+
+    return open_engine(folder, args.backend, allow_unverified=args.allow_unverified, threads=args.threads)
+
+
+def _calibration(path: str | None) -> Calibration | None:
+    from m2h_runtime.calibration.calibration import load_calibration
+
+    return None if path is None else load_calibration(path)
+
+
+def _session(args: argparse.Namespace, ros_args: Sequence[str]) -> RosSession:
+    from m2h_runtime.ros.session import RosSession
+
+    return RosSession(NODE, namespace=args.namespace or "", args=ros_args)
+
+
+def _announce(source: Source, engine: Engine, session: RosSession | None, args: argparse.Namespace) -> None:
     manifest = engine.manifest
     lines = [
         f"source: {source.describe()}",
@@ -255,8 +319,15 @@ def _announce(source: Source, engine: Engine) -> None:
         lines.append("weights: RANDOM, not trained: the outputs show speed, not the scene")
     else:
         lines.append(f"weights: {manifest.checkpoint.file}")
+    if session is not None:
+        name = session.node.get_fully_qualified_name()
+        lines.append(f"ros: node {name}, profile {args.profile or 'default'}; {session.transport}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"m2h-run: {text}\n")
 
 
 def _quiet_opencv() -> None:

@@ -14,6 +14,8 @@ from m2h_runtime.engine.ort import usable_cores
 from m2h_runtime.files import write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from m2h_runtime.engine import Engine
     from m2h_runtime.pipeline import Counts, Pipeline
     from m2h_runtime.sources import Source
@@ -59,10 +61,19 @@ def build_report(
         "busy_s": _rounded(pipeline.busy_s),
         "time_to_first_perception_s": None if first_ns is None else _rounded((first_ns - started_ns) / 1e9),
         "frames": {"captured": counts.captured, "perceived": counts.perceived, "written": counts.written},
-        "drops": drops(counts),
+        "drops": drops(counts, source.skipped),
+        "health": [
+            {
+                "at_s": _rounded((change.at_ns - started_ns) / 1e9),
+                "part": change.part,
+                "level": change.condition.level.name.lower(),
+                "text": change.condition.text,
+            }
+            for change in pipeline.health.transitions
+        ],
         "latency_ms": {
             stage: {key.removesuffix("_ms"): _rounded(value) for key, value in asdict(summary).items()}
-            for stage, summary in pipeline.latencies.summaries().items()
+            for stage, summary in pipeline.summaries().items()
         },
         "machine": machine_facts(),
     }
@@ -82,16 +93,23 @@ def engine_facts(engine: Engine) -> dict[str, Any]:
     }
 
 
-def drops(counts: Counts) -> list[dict[str, Any]]:
-    """Every captured frame that did not go all the way, by stage and reason; 0 where none was lost."""
-    unseen = counts.captured - counts.perceived - counts.replaced
+def drops(counts: Counts, skipped: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Every frame that did not go all the way, by stage and reason; 0 where none was lost.
+
+    Args:
+        counts: of the run.
+        skipped: by reason, what the source could not decode; these were never captured.
+    """
+    unseen = counts.captured - counts.perceived - counts.replaced - sum(counts.lost.values())
     return [
+        *({"stage": "source", "reason": reason, "frames": frames} for reason, frames in skipped.items()),
         {
             "stage": "slot",
             "reason": "a newer frame came before the engine was free",
             "frames": counts.replaced,
         },
         {"stage": "slot", "reason": "the run ended before its turn", "frames": unseen},
+        *({"stage": "engine", "reason": reason, "frames": frames} for reason, frames in counts.lost.items()),
         *(
             {
                 "stage": f"sink {name}",

@@ -37,11 +37,16 @@ class StatusLine:
             return
         self._next_ns = now_ns + self._period_ns
         counts = pipeline.counts
-        dropped = counts.replaced + sum(counts.dropped.values())
+        dropped = counts.replaced + sum(counts.lost.values()) + sum(counts.dropped.values())
         text = f"{counts.perceived} frames   {pipeline.recent_fps:.1f} FPS   {dropped} dropped"
         self._stream.write(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
         self._stream.flush()
         self._shown = True
+
+    def say(self, text: str) -> None:
+        """Write a line of its own; the status line goes on below it. Safe in every thread."""
+        self._stream.write(f"\r\x1b[K{text}\n" if self._terminal else f"{text}\n")
+        self._stream.flush()
 
     def end(self) -> None:
         """Leave the cursor on a line of its own."""

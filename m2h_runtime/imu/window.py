@@ -22,13 +22,15 @@ class ImuWindow:
         stamps_ns: int64 (N,), on the camera's clock, strictly increasing; the first and the last are the two frames'.
         gyro: float64 (N, 3), angular velocity in the IMU frame, rad/s.
         accel: float64 (N, 3), specific force in the IMU frame, m/s^2 (points up at rest).
-        measured: bool (N,), False where the sample was interpolated at a frame's border.
+        measured: bool (N,), False where the sample was interpolated at a frame's border, or the newest one held for the
+            few milliseconds until the next.
         time_offset_ns: added to `stamps_ns` it gives the IMU's own stamps (Kalibr: t_imu = t_cam + shift).
         frame_id: the IMU's frame.
-        complete: False if samples were missing and the window bridges a gap or holds the last value at its end.
+        complete: False if samples were missing, so that the window bridges a gap or begins after the earlier frame.
         camera_rotation: float64 (3, 3), takes vectors of the earlier frame's camera to the later one's, from the
-            gyroscope; None if the extrinsics are unknown.
-        gravity: float64 (3,), the direction of gravity ("down") in the later frame's camera, unit length; None if unknown.
+            gyroscope; None if the extrinsics are unknown or the window begins late.
+        gravity: float64 (3,), the direction of gravity ("down") in the later frame's camera, unit length; None if
+            unknown.
     """
 
     stamps_ns: NDArray[np.int64]

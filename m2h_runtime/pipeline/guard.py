@@ -86,7 +86,7 @@ class EngineGuard:
             raise FrameLost(FAILED) from error
         finally:
             self.busy_since_ns = None
-        if (wrong := nonsense(perception, self._depth_range_m)) is not None:
+        if (wrong := nonsense(perception, image, self._depth_range_m)) is not None:
             self._count(engine, f"{wrong}; nothing is published from it")
             raise FrameLost(NONSENSE)
         self._in_a_row, self._wait_s = 0, FIRST_WAIT_S

@@ -83,6 +83,7 @@ class Pipeline:
         fit: how images are brought to the engine's size; None: as the engine's manifest says.
         calibration: of the camera; takes the place of what the source says about it.
         rectify: undistort the images; None: if there is a calibration.
+        frame_id: name of the camera's optical frame, unless the calibration has one; None: as the source says.
         max_age_s: a live frame that is older when the engine could take it is dropped; None: never.
         reopen_engine: opens the engine anew after repeated failures; None: it is never reopened.
 
@@ -92,6 +93,8 @@ class Pipeline:
         first_ns: when the first perception was there, on `clock`; None before.
         health: as given or made.
         max_age_s: may be changed while running.
+        preparation: its `depth_scale` too.
+        running: `run` has begun and not ended.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Pipeline:
         fit: Policy | None = None,
         calibration: Calibration | None = None,
         rectify: bool | None = None,
+        frame_id: str | None = None,
         max_age_s: float | None = None,
         reopen_engine: Callable[[], Engine] | None = None,
     ) -> None:
@@ -114,7 +118,7 @@ class Pipeline:
         self.first_ns: int | None = None
         self.health = health or Health(clock=clock)
         self.max_age_s = max_age_s
-        self.preparation = Preparation(engine.manifest, fit, calibration, rectify)
+        self.preparation = Preparation(engine.manifest, fit, calibration, rectify, frame_id)
         self._source = source
         self._live = source.live
         self._guard = EngineGuard(engine, self.health, reopen_engine, forgiving=source.live, clock=clock)
@@ -126,12 +130,16 @@ class Pipeline:
         self._faults = {part: Fault(self.health, part, clock) for part in ("frames", "deadline")}
         self._lost: Counter[str] = Counter()
         self._perceived = 0
-        self._stamp_ns: int | None = None  # of the last frame that the engine was given
+        self._stamp_ns: int | None = None  # of the last frame that was let through
+        self._motion_from_ns: int | None = (
+            None  # of the last perception: the IMU's samples since then are still owed
+        )
         self._started_ns = 0
         self._last_ns = 0
         self._heard_ns = clock()
         self._recent_ns: deque[int] = deque()
         self._stopping = False
+        self.running = False
 
     def run(self) -> None:
         """Run until the source ends, the frame limit is reached or `stop` is called; then finish the sinks.
@@ -141,7 +149,9 @@ class Pipeline:
                 have ended then, and the other sinks hold whatever came before.
         """
         self._heard_ns = self._clock()
+        self.running = True
         with ExitStack() as finish:
+            finish.callback(setattr, self, "running", False)
             finish.callback(self._finish_sinks)
             for outlet in self._outlets:
                 outlet.start()
@@ -209,6 +219,7 @@ class Pipeline:
         )
         for outlet in self._outlets:
             outlet.offer(observation)
+        self._motion_from_ns = captured.frame.stamp_ns
         self._last_ns = self._clock()
         stages["hand-out"] = self._last_ns - perceived_ns
         if captured.frame.taken_ns is not None:
@@ -247,17 +258,18 @@ class Pipeline:
         self._faults["frames"].bad(
             f"stamps jumped back by {back_ns / 1e9:.1f} s: taken for a recording that starts over"
         )
-        self._stamp_ns = None
+        self._stamp_ns = self._motion_from_ns = None
         if self._source.imu is not None:
             self._source.imu.reset()
 
     def _with_motion(self, frame: Frame) -> Frame:
-        """The frame with the IMU's samples since the last frame that came here, if there is an IMU."""
-        before_ns, self._stamp_ns = self._stamp_ns, frame.stamp_ns
-        imu = self._source.imu
-        if imu is None or before_ns is None:
+        """The frame with the IMU's samples since the last perception, if there is an IMU."""
+        self._stamp_ns = frame.stamp_ns
+        if self._motion_from_ns is None:
+            self._motion_from_ns = frame.stamp_ns
             return frame
-        return replace(frame, imu=imu.window(before_ns, frame.stamp_ns))
+        imu = self._source.imu
+        return frame if imu is None else replace(frame, imu=imu.window(self._motion_from_ns, frame.stamp_ns))
 
     def _count(self, taken_ns: int, perceived_ns: int) -> None:
         if self.first_ns is None:
@@ -271,12 +283,11 @@ class Pipeline:
     def look(self) -> None:
         """Report what hangs: the watchdog's round; quick, and safe in any thread."""
         now_ns = self._clock()
-        busy_ns = self._guard.busy_since_ns
         patience_s = SILENCE_S if self._capture.frames else START_S
-        if busy_ns is not None and now_ns - busy_ns > HANG_S * 1e9:
+        if self.engine_hung:
             text = f"one frame has taken longer than {HANG_S:g} s; if it stays like this, the device hangs"
             self.health.report("pace", Level.FAILED, text)
-        elif self._live and busy_ns is None and now_ns - self._heard_ns > patience_s * 1e9:
+        elif self._live and self._guard.busy_since_ns is None and now_ns - self._heard_ns > patience_s * 1e9:
             self.health.report(
                 "pace", Level.FAILED, f"no frame for {patience_s:g} s: {self._source.describe()}"
             )
@@ -307,6 +318,12 @@ class Pipeline:
     def engine(self) -> Engine | None:
         """The engine in use; None while it cannot be opened anew."""
         return self._guard.engine
+
+    @property
+    def engine_hung(self) -> bool:
+        """The engine has been at one frame for longer than `HANG_S`."""
+        since_ns = self._guard.busy_since_ns
+        return since_ns is not None and self._clock() - since_ns > HANG_S * 1e9
 
     @property
     def stuck(self) -> bool:

@@ -46,6 +46,7 @@ class Preparation:
         policy: how images are brought to the engine's size; None: as the manifest says.
         calibration: of the camera; takes the place of what the source says about it.
         rectify: undistort the images; None: if there is a calibration.
+        frame_id: name of the camera's optical frame, unless the calibration has one; None: as the source says.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Preparation:
         policy: Policy | None = None,
         calibration: Calibration | None = None,
         rectify: bool | None = None,
+        frame_id: str | None = None,
     ) -> None:
         self.depth_scale = calibration.depth_scale if calibration else 1.0
         self._policy: Policy = policy or manifest.resize
@@ -61,6 +63,7 @@ class Preparation:
         self._training_focal_px = manifest.focal_px
         self._calibration = calibration
         self._rectify = calibration is not None if rectify is None else rectify
+        self._frame_id = (calibration.frame_id if calibration else None) or frame_id
         self._made_for: tuple[CameraModel | None, tuple[int, int]] | None = None
 
     def __call__(self, frame: Frame) -> Prepared:
@@ -85,8 +88,10 @@ class Preparation:
         distorted = camera is not None and not camera.ideal
         self._rectifier = Rectifier(camera) if camera is not None and distorted and self._rectify else None
         self._camera = self._rectifier.camera if self._rectifier else camera
-        self._frame_id = self._calibration.frame_id if self._calibration else None
         self._fit = Fit(self._policy, size, self._size)
-        engine_camera = self._fit.engine_camera(self._camera) if self._camera else None
-        self._focal_factor = depth_factor(1.0, self._training_focal_px, engine_camera)
+        self._focal_factor = (
+            depth_factor(1.0, self._training_focal_px, self._fit.engine_camera(self._camera))
+            if self._camera
+            else 1.0
+        )
         self._made_for = (said, size)

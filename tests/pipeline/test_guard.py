@@ -47,14 +47,18 @@ def with_pixel(name: str, value: float) -> Perception:
     ids=["nan", "inf", "negative", "near", "far", "flat", "normals", "label"],
 )
 def test_nonsense_is_named(said: Perception, complaint: str) -> None:
-    assert (nonsense(said, RANGE) or "").startswith(complaint)
+    assert (nonsense(said, picture(0), RANGE) or "").startswith(complaint)
 
 
 def test_sense_is_no_nonsense() -> None:
     for seed in range(5):
-        assert nonsense(twin(picture(seed)), RANGE) is None
-    assert nonsense(with_pixel("depth", 5.02), RANGE) is None, "half precision may leave the range a little"
-    assert nonsense(with_pixel("depth", 70.0), (1.0, None)) is None, "no upper bound"
+        assert nonsense(twin(picture(seed)), picture(seed), RANGE) is None
+    assert nonsense(with_pixel("depth", 5.02), picture(0), RANGE) is None, (
+        "half precision may leave the range a little"
+    )
+    blank = np.full((64, 96, 3), 8, np.uint8)
+    assert nonsense(twin(blank), blank, RANGE) is None, "a covered lens has no depth to tell apart"
+    assert nonsense(with_pixel("depth", 70.0), picture(0), (1.0, None)) is None, "no upper bound"
 
 
 class Moods(NumpyEngine):

@@ -102,7 +102,9 @@ def test_a_video_is_processed_recorded_and_reported(tmp_path: Path, video: Path,
         "written": {"record": VIDEO_FRAMES, "sheet": VIDEO_FRAMES},
     }
     assert sum(drop["frames"] for drop in said["drops"]) == 0
-    assert list(said["latency_ms"]) == ["capture", "queue", "preprocess", "engine", "hand-out"]
+    stages = ["capture", "queue", "preprocess", "engine", "hand-out", "sink record", "sink sheet"]
+    assert list(said["latency_ms"]) == stages
+    assert said["health"] == []
     for stage in said["latency_ms"].values():
         assert stage["count"] == VIDEO_FRAMES
         assert 0 <= stage["p50"] <= stage["p95"] <= stage["p99"] <= stage["max"]
@@ -233,7 +235,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 # Options, in which {tmp} is the folder of the fixture below, and what the one line says.
 FAILURES = {
-    "no source": ("", "one of the arguments --camera --video --images --simulate is required"),
+    "no source": ("", "--bag --topic --simulate is required"),
     "two sources": ("--camera 0 --images x", "not allowed with"),
     "missing camera": ("--camera /dev/video93", "/dev/video93: no such camera"),
     "no camera": ("--camera /dev/null", "/dev/null: not a camera"),
@@ -243,13 +245,13 @@ FAILURES = {
     "16-bit image": ("--images {tmp}/deep.png", "deep.png: uint16 (64, 96, 3) is not an 8-bit"),
     "no image": ("--images {tmp}/text.png", "text.png: not an image"),
     "no frames": ("--video x --frames 0", "expected a whole number from 1 up, got '0'"),
-    "camera option": ("--video x --camera-fps 30", "--camera-fps goes with --camera and --simulate only"),
-    "realtime camera": ("--camera 0 --realtime", "a camera is always live"),
+    "camera option": ("--video x --camera-fps 30", "--camera-fps goes with --camera, --csi, --realsense, --oak and --simulate only, not with --video"),
+    "realtime camera": ("--camera 0 --realtime", "and --simulate only, not with --camera"),
     "bad size": ("--camera 0 --camera-size big", "expected WIDTHxHEIGHT, e.g. 1280x720, got 'big'"),
     "missing folder": ("--video x --record {tmp}/none/a.mp4", "a.mp4: cannot be written"),
     "read-only place": ("--video x --report /proc/a.json", "/proc/a.json: cannot be written"),
     "sheet in a file": ("--video x --sheet {tmp}/text.png/a.png", "a.png: cannot be written"),
-    "record over input": ("--video {tmp}/text.mp4 --record {tmp}/text.mp4", "is the input video"),
+    "record over input": ("--video {tmp}/text.mp4 --record {tmp}/text.mp4", "is the input;"),
     "avi": ("--video x --record {tmp}/a.avi", "recordings are MP4 files; call it a.mp4"),
 }
 
@@ -367,7 +369,7 @@ def test_the_status_line_is_rewritten_on_a_terminal_and_rare_elsewhere(terminal:
     from m2h_runtime.pipeline import Counts
 
     class Run:
-        counts = Counts(captured=9, perceived=7, replaced=1, written={}, dropped={"record": 1})
+        counts = Counts(captured=9, perceived=7, replaced=1, lost={}, written={}, dropped={"record": 1})
         recent_fps = 29.96
 
     now_ns = 0
