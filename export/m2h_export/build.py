@@ -74,6 +74,7 @@ class ExportSpec:
         normals_sign: factors that bring the network's normals into the camera optical frame.
         images: glob of pictures for the parity check; None takes scikit-image's.
         half_weights: store the weights of an fp32 graph as fp16.
+        focal_px: fx, in pixels of `size`, of the camera that the weights learned metres with; None: unknown.
         mixing, ggfm: the paper's ablations.
         workspace_mb, timing_cache: for the TensorRT builder.
     """
@@ -92,6 +93,7 @@ class ExportSpec:
     normals_sign: tuple[int, int, int] = (1, 1, 1)
     images: str | None = None
     half_weights: bool = False
+    focal_px: float | None = None
     mixing: Mixing | None = None
     ggfm: bool | None = None
     workspace_mb: int | None = None
@@ -138,6 +140,7 @@ def export_engine(spec: ExportSpec, steps: Steps) -> Manifest:
             files=_files(folder),
             tools=_tools(target),
             weights="fp16" if spec.half_weights else spec.precision,
+            focal_px=spec.focal_px,
         )
         manifest = _verified(spec, folder, manifest, pictures, references, steps)
         manifest.write(folder)

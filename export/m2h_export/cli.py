@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2h_runtime.cli.arguments import OneLineParser, network_size, signs
+from m2h_runtime.cli.arguments import OneLineParser, network_size, positive, signs
 from m2h_runtime.errors import M2HError
 
 if TYPE_CHECKING:
@@ -76,6 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--half-weights", action="store_true", help="store an fp32 graph's weights as fp16: half the file"
     )
     parser.add_argument(
+        "--focal-px",
+        metavar="F",
+        type=positive,
+        help="fx, in pixels of --size, of the camera that the weights learned metres with; depth is corrected by it",
+    )
+    parser.add_argument(
         "--mixing", choices=("wmca", "mha", "none"), help="cross-task attention (the paper's ablations)"
     )
     parser.add_argument("--no-ggfm", action="store_true", help="without gated merging (the paper's ablation)")
@@ -111,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
             normals_sign=args.normals_sign,
             images=args.images,
             half_weights=args.half_weights,
+            focal_px=args.focal_px,
             mixing=args.mixing,
             ggfm=False if args.no_ggfm else None,
             workspace_mb=args.workspace_mb,

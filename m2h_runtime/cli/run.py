@@ -63,7 +63,10 @@ def run(args: argparse.Namespace, ros_args: Sequence[str], started_ns: int) -> i
     _quiet_opencv()
     import cv2
 
+    from m2h_runtime.memory import keep_freed_memory
+
     cv2.setNumThreads(1)  # the engine has all the cores; our own resizing is short
+    keep_freed_memory()
     check_outputs(args)
     with ExitStack() as stack:
         return Run(args, folder, started_ns).open(stack, ros_args).stream()

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2h_runtime.cli.arguments import OneLineParser, camera_size, count, seconds
+from m2h_runtime.cli.arguments import OneLineParser, camera_size, count, positive
 from m2h_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-age",
         metavar="S",
-        type=seconds,
+        type=positive,
         help="drop live frames that are older, seconds (default: never)",
     )
     group.add_argument("--frames", metavar="N", type=count, help="stop after N perceptions")
