@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Tell the C library not to give freed memory back to the kernel; for processes that stream.
 
     Images of megabytes are made and freed with every frame. Given back, they come anew as empty pages, and each page
-    costs a fault: a third of the time of publishing (docs/performance.md). What is kept is what the largest frame needed.
+    costs a fault: a third of the time of publishing (docs/performance.md). Kept is what the largest frame needed.
 
     Returns:
         True if the C library took it; False where it has no such setting (musl).

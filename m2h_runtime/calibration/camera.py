@@ -82,7 +82,7 @@ class CameraModel:
 
     @property
     def ideal(self) -> bool:
-        """No distortion: every pixel's ray is K^-1 (u, v, 1). An equidistant lens never is: its r is f θ, not f tan θ."""
+        """Every pixel's ray is K^-1 (u, v, 1). An equidistant lens never is ideal: its r is f θ, not f tan θ."""
         return self.distortion_model != "equidistant" and not any(self.distortion)
 
     def resized(self, size: tuple[int, int]) -> CameraModel:

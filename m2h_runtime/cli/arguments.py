@@ -33,6 +33,11 @@ def positive(text: str) -> float:
     return value
 
 
+def not_negative(text: str) -> float:
+    """A number from 0 up."""
+    return 0.0 if text.strip() in ("0", "0.0") else positive(text)
+
+
 def camera_size(text: str) -> tuple[int, int]:
     """WIDTHxHEIGHT, as people write a camera's size, to (H, W)."""
     width, _, height = text.lower().partition("x")

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2h_runtime.cli.run_options import (
-    DEMO_ENGINE,
     build_parser,
     check_options,
     source_spec,
     split_ros_args,
 )
 from m2h_runtime.errors import InputError, M2HError
+from m2h_runtime.shipped import shipped_engine
 
 if TYPE_CHECKING:
     import argparse
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, ros_args: Sequence[str], started_ns: int) -> i
         M2HError: anything foreseen; the report, if asked for, is written before it if the engine had opened.
     """
     check_options(args, ros_args)
-    folder = engine_folder(args.engine)
+    folder = args.engine or shipped_engine()
     _quiet_opencv()
     import cv2
 
@@ -139,8 +139,8 @@ class Run:
             fit=args.fit,
             calibration=self.calibration,
             rectify=args.rectify,
-            frame_id=profile.camera_frame if args.ros and self.spec.kind not in ("topic", "bag") else None,
-            max_age_s=args.max_age,
+            frame_id=None if self.spec.named else profile.camera_frame,
+            max_age_s=args.max_age or None,
             reopen_engine=self._open_engine,
         )
         if session is not None and args.ros:
@@ -227,20 +227,6 @@ def _leave_if_hung(pipeline: Pipeline, number: int) -> None:
                 _say("the engine hangs; left without a report")
                 os._exit(128 + number)
         time.sleep(0.1)
-
-
-def engine_folder(named: Path | None) -> Path:
-    """The engine folder that was named, else the shipped demo engine, below here or in the checkout.
-
-    Raises:
-        InputError: none was named and the demo engine is not there.
-    """
-    if named is not None:
-        return named
-    for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
-        if (root / DEMO_ENGINE).is_dir():
-            return root / DEMO_ENGINE
-    raise InputError(f"no --engine given and no {DEMO_ENGINE} here; name an engine folder made by m2h-export")
 
 
 def check_outputs(args: argparse.Namespace) -> None:

@@ -7,15 +7,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from m2h_runtime.cli.arguments import OneLineParser, camera_size, count, positive
+from m2h_runtime.cli.arguments import OneLineParser, camera_size, count, not_negative
 from m2h_runtime.errors import InputError
+from m2h_runtime.shipped import DEMO_ENGINE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from m2h_runtime.sources.opening import Kind, SourceSpec
-
-DEMO_ENGINE = Path("engines") / "m2h-nano-apartments"
 
 SOURCES: tuple[Kind, ...] = (
     "camera", "csi", "gstreamer", "realsense", "oak", "video", "images", "euroc", "bag", "topic", "simulate",
@@ -128,7 +127,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-age",
         metavar="S",
-        type=positive,
+        type=not_negative,
         help="drop live frames that are older, seconds (default: never)",
     )
     group.add_argument("--frames", metavar="N", type=count, help="stop after N perceptions")

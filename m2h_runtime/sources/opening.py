@@ -69,6 +69,11 @@ class SourceSpec:
         return self.kind in RECORDED
 
     @property
+    def named(self) -> bool:
+        """Its frames name the camera's optical frame themselves."""
+        return self.kind in ("topic", "bag")
+
+    @property
     def keeps_stamps(self) -> bool:
         """The frames keep the stamps of another time."""
         return self.kind in STAMPED
@@ -93,7 +98,7 @@ def open_source(
     if spec.kind == "topic":
         return _topic(spec, node, track, health)
     if not spec.recorded:
-        return ReconnectingSource(partial(_device, spec), health)
+        return ReconnectingSource(partial(_device, spec, health, track if calibration else None), health)
     # Without a calibration of ours, recordings know their own.
     opener = partial(_recording, spec, health, track if calibration else None)
     if spec.loop:
@@ -152,13 +157,13 @@ def _recording(spec: SourceSpec, health: Health, track: ImuTrack | None) -> Reco
     if spec.kind == "euroc":
         from m2h_runtime.sources.euroc import EurocSource
 
-        return EurocSource(spec.name, track, teller(health, "source"))
+        return EurocSource(spec.name, track, teller(health, "source"), teller(health, "imu"))
     if spec.kind == "bag":
         from m2h_runtime.sources.bag import BagSource
         from m2h_runtime.sources.bag_topics import BagTopics
 
         topics = BagTopics(spec.image_topic, spec.camera_info_topic, spec.imu_topic)
-        return BagSource(spec.name, topics, track, teller(health, "source"))
+        return BagSource(spec.name, topics, track, teller(health, "source"), teller(health, "imu"))
     from m2h_runtime.sources.simulation import SimulationSource
 
     return SimulationSource(
@@ -171,7 +176,7 @@ def _recording(spec: SourceSpec, health: Health, track: ImuTrack | None) -> Reco
     )
 
 
-def _device(spec: SourceSpec) -> Source:
+def _device(spec: SourceSpec, health: Health, track: ImuTrack | None) -> Source:
     if spec.kind == "camera":
         from m2h_runtime.sources.camera import CameraSource
 
@@ -183,11 +188,11 @@ def _device(spec: SourceSpec) -> Source:
     if spec.kind == "realsense":
         from m2h_runtime.sources.realsense import RealSenseSource
 
-        return RealSenseSource(spec.name, spec.size, spec.fps)
+        return RealSenseSource(spec.name, spec.size, spec.fps, track, teller(health, "imu"))
     if spec.kind == "oak":
         from m2h_runtime.sources.oak import OakSource
 
-        return OakSource(spec.name, spec.size, spec.fps)
+        return OakSource(spec.name, spec.size, spec.fps, track, teller(health, "imu"))
     from m2h_runtime.sources.gstreamer import GStreamerSource, jetson_csi
 
     if spec.kind == "gstreamer":

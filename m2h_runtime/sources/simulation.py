@@ -9,16 +9,25 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from m2h_runtime.calibration.camera import CameraModel
 from m2h_runtime.errors import InputError, M2HError, SourceError
 from m2h_runtime.frame import Frame
+from m2h_runtime.imu.calibration import ImuCalibration
+from m2h_runtime.imu.track import ImuTrack
 from m2h_runtime.simulation.libraries import require
 from m2h_runtime.simulation.processes import deaf_to_interrupts
-from m2h_runtime.sources.base import EndOfStream, Source
+from m2h_runtime.sources.base import EndOfStream
+from m2h_runtime.sources.recording import Recording
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
+
+    from numpy.typing import NDArray
 
     from m2h_runtime.simulation.walk import Style
 
@@ -27,6 +36,8 @@ ANY = "apartment"
 
 PIPE_BYTES = 1 << 20
 """The renderer works ahead by as many frames as this holds: four of 320x240."""
+
+IMU_HZ = 200.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,26 @@ class Walk:
     keep_pace: bool
 
 
+class Step(NamedTuple):
+    """What the renderer sends: frame `number` of the walk, and the motion since the one before.
+
+    Attributes:
+        number: of the frame; it was taken `number` / fps seconds after the start.
+        image: uint8 (H, W, 3) RGB.
+        world_from_camera: float64 (4, 4).
+        stamps_ns: int64 (N,), of the IMU samples, from the walk's start; one at or after the frame's is among them.
+        gyro: float64 (N, 3), rad/s.
+        accel: float64 (N, 3), m/s^2.
+    """
+
+    number: int
+    image: NDArray[np.uint8]
+    world_from_camera: NDArray[np.float64]
+    stamps_ns: NDArray[np.int64]
+    gyro: NDArray[np.float64]
+    accel: NDArray[np.float64]
+
+
 def parse_name(name: str) -> tuple[int, Style]:
     """Seed and style of "9001-drone", "9001" (by hand) or "apartment".
 
@@ -70,8 +101,10 @@ def parse_name(name: str) -> tuple[int, Style]:
     return int(match[1]), style
 
 
-class SimulationSource(Source):
+class SimulationSource(Recording):
     """Frames of a walk, stamped with its own time: integer nanoseconds from its start, 1/`fps` s apart.
+
+    Each has its intrinsics and its true pose, and there is an IMU of 200 Hz on the camera, with noise and biases.
 
     A process of its own renders some frames ahead of the reader. It starts with the source, so the apartment is
     built while others are still being opened; what goes wrong there is raised by `read`.
@@ -83,12 +116,11 @@ class SimulationSource(Source):
         duration_s: length of the walk, seconds.
         keep_pace: leave out the frames that cannot be rendered in time; for a reader that plays the walk at its own
             pace. Otherwise every frame comes, however long it takes.
+        health: told what is wrong with the IMU samples, and None when all is well again.
 
     Raises:
         InputError: no such walk, or the extra `simulation` is not installed.
     """
-
-    live = False
 
     def __init__(
         self,
@@ -98,9 +130,13 @@ class SimulationSource(Source):
         duration_s: float = 60.0,
         *,
         keep_pace: bool = False,
+        health: Callable[[str | None], None] | None = None,
     ) -> None:
+        super().__init__()
         self.walk = Walk(*parse_name(name), duration_s, fps, size, keep_pace)
         self.fps = fps
+        self._camera = _camera(size)
+        self.imu = ImuTrack(ImuCalibration(_imu_from_camera().T, nominal_rate_hz=IMU_HZ), health)
         for library in ("scipy", "embreex"):
             require(library)
         context = get_context("spawn")
@@ -133,8 +169,20 @@ class SimulationSource(Source):
         if message is None:
             self._over = True
             raise EndOfStream
-        index, image = message
-        frame = Frame(image, round(index * 1e9 / self.walk.fps), self._sequence)
+        return self._frame(message)
+
+    def _frame(self, step: Step) -> Frame:
+        if self.imu is not None:
+            stamps_ns = (step.stamps_ns + self.shift_ns).tolist()
+            for stamp_ns, gyro, accel in zip(stamps_ns, step.gyro, step.accel, strict=True):
+                self.imu.push(stamp_ns, gyro, accel)
+        frame = Frame(
+            step.image,
+            round(step.number * 1e9 / self.walk.fps) + self.shift_ns,
+            self._sequence,
+            camera=self._camera,
+            world_from_camera=step.world_from_camera,
+        )
         self._sequence += 1
         return frame
 
@@ -157,8 +205,24 @@ class SimulationSource(Source):
         self._frames.close()
 
 
+def _camera(size: tuple[int, int]) -> CameraModel:
+    from m2h_runtime.simulation.episode import default_camera
+
+    pinhole = default_camera(*size[::-1])
+    return CameraModel(pinhole.width, pinhole.height, pinhole.fx, pinhole.fy, pinhole.cx, pinhole.cy)
+
+
+def _imu_from_camera() -> NDArray[np.float64]:
+    """(4, 4): the IMU has x forward, y left, z up and the camera's origin."""
+    from m2h_runtime.simulation.trajectory import BODY_FROM_OPTICAL
+
+    transform = np.eye(4)
+    transform[:3, :3] = BODY_FROM_OPTICAL
+    return transform
+
+
 def _render(sink: Connection, walk: Walk) -> None:
-    """Send (index, image) of the walk's frames, then None; or the error that there is. The renderer's main."""
+    """Send a `Step` for each of the walk's frames, then None; or the error that there is. The renderer's main."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -172,17 +236,33 @@ def _render(sink: Connection, walk: Walk) -> None:
 
 def _send_frames(sink: Connection, walk: Walk) -> None:
     from m2h_runtime.simulation.episode import Episode, default_camera
+    from m2h_runtime.simulation.imu import KalibrImu, simulate_imu
 
     episode = Episode(walk.seed, walk.style, walk.duration_s, default_camera(*walk.size[::-1]))
+    rng = np.random.default_rng((walk.seed, 13))
+    imu = simulate_imu(episode.trajectory, KalibrImu(), _imu_from_camera(), rng, rate_hz=IMU_HZ, start_ns=0)
+    sent = 0
     if not walk.keep_pace:
         with suppress(OSError):  # less room is slower, no more
             fcntl.fcntl(sink.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     index, began = 0, None
     while index < round(walk.duration_s * walk.fps):
         asked = time.monotonic()
-        image = episode.shot(index / walk.fps).image
+        shot = episode.shot(index / walk.fps)
         took = time.monotonic() - asked
-        sink.send((index, image))
+        due = 1 + int(np.searchsorted(imu.stamps_ns, round(index * 1e9 / walk.fps)))
+        part = slice(sent, due)
+        sink.send(
+            Step(
+                index,
+                shot.image,
+                shot.world_from_camera,
+                imu.stamps_ns[part],
+                imu.gyro[part],
+                imu.accel[part],
+            )
+        )
+        sent = due
         index += 1
         if walk.keep_pace:
             now = time.monotonic()

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 
 from m2h_runtime.errors import SourceError
 from m2h_runtime.frame import Frame
-from m2h_runtime.sources.base import EndOfStream, Source
+from m2h_runtime.sources.base import EndOfStream
+from m2h_runtime.sources.recording import Recording
 
 DEFAULT_FPS = 30.0
 
 
-class VideoSource(Source):
+class VideoSource(Recording):
     """Frames of a video file with the container's stamps, integer nanoseconds from its start.
 
     Raises:
         SourceError: the file is missing, is no video, or has no frame that can be decoded.
     """
 
-    live = False
-
     def __init__(self, path: str | Path) -> None:
+        super().__init__()
         self.path = Path(path)
         if not self.path.is_file():
             raise SourceError(f"{self.path}: no such video file")
@@ -49,7 +50,7 @@ class VideoSource(Source):
         frame, self._ahead = self._ahead or self._decode(), None
         if frame is None:
             raise EndOfStream
-        return frame
+        return replace(frame, stamp_ns=frame.stamp_ns + self.shift_ns)
 
     def _decode(self) -> Frame | None:
         taken, bgr = self._capture.read()

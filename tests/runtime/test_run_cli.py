@@ -18,10 +18,11 @@ import pytest
 from conftest import VIDEO_FRAMES
 from tiny_engine import make_tiny_engine, picture
 
-from m2h_runtime.cli import run as run_module
-from m2h_runtime.cli.run import engine_folder, main
+from m2h_runtime import shipped as shipped_module
+from m2h_runtime.cli.run import main
 from m2h_runtime.cli.status import StatusLine
 from m2h_runtime.errors import InputError
+from m2h_runtime.shipped import shipped_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,7 +246,10 @@ FAILURES = {
     "16-bit image": ("--images {tmp}/deep.png", "deep.png: uint16 (64, 96, 3) is not an 8-bit"),
     "no image": ("--images {tmp}/text.png", "text.png: not an image"),
     "no frames": ("--video x --frames 0", "expected a whole number from 1 up, got '0'"),
-    "camera option": ("--video x --camera-fps 30", "--camera-fps goes with --camera, --csi, --realsense, --oak and --simulate only, not with --video"),
+    "camera option": (
+        "--video x --camera-fps 30",
+        "--oak and --simulate only, not with --video",
+    ),
     "realtime camera": ("--camera 0 --realtime", "and --simulate only, not with --camera"),
     "bad size": ("--camera 0 --camera-size big", "expected WIDTHxHEIGHT, e.g. 1280x720, got 'big'"),
     "missing folder": ("--video x --record {tmp}/none/a.mp4", "a.mp4: cannot be written"),
@@ -329,12 +333,11 @@ def test_the_demo_engine_is_found_here_or_its_absence_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_module, "DEMO_ENGINE", Path("engines") / "no-such-demo")
+    monkeypatch.setattr(shipped_module, "DEMO_ENGINE", Path("engines") / "no-such-demo")
     with pytest.raises(InputError, match="no --engine given and no engines/no-such-demo here"):
-        engine_folder(None)
+        shipped_engine()
     (tmp_path / "engines" / "no-such-demo").mkdir(parents=True)
-    assert engine_folder(None) == tmp_path / "engines" / "no-such-demo"
-    assert engine_folder(Path("named")) == Path("named")
+    assert shipped_engine() == tmp_path / "engines" / "no-such-demo"
 
 
 def test_the_command_can_be_called_as_a_function(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -8,13 +9,12 @@ import pytest
 from conftest import VIDEO_FPS, VIDEO_FRAMES, VIDEO_SIZE
 from tiny_engine import picture
 
-from m2h_runtime.errors import SourceError
+from m2h_runtime.clocks import epoch_ns
+from m2h_runtime.errors import InputError, SourceError
 from m2h_runtime.sources import CameraSource, EndOfStream, ImagesSource, PacedSource, Source, VideoSource
 from m2h_runtime.sources import camera as camera_module
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from m2h_runtime.frame import Frame
 
 
@@ -138,6 +138,12 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> Non
         ImagesSource(str(tmp_path / "*.png")).read(1.0)
 
 
+def test_a_photograph_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    (tmp_path / "half.jpg").write_bytes(cv2.imencode(".jpg", picture(0))[1].tobytes()[:-200])
+    with pytest.raises(SourceError, match=r"half\.jpg: .* its end is missing"):
+        ImagesSource(str(tmp_path / "*.jpg")).read(1.0)
+
+
 def test_a_pattern_that_fits_nothing_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(SourceError, match="no image file fits"):
@@ -162,13 +168,17 @@ class Time:
 
 def test_a_paced_recording_is_released_when_due_and_stamped_then(video: Path) -> None:
     time = Time()
+    stamps_ns = []
     with PacedSource(VideoSource(video), time.clock, time.sleep) as source:
         assert source.live
         for index in range(3):
             frame = source.read(1.0)
             assert frame is not None
-            assert frame.stamp_ns == time.now_ns == 5_000_000_000 + index * 40_000_000
+            assert frame.taken_ns == time.now_ns == 5_000_000_000 + index * 40_000_000
             assert frame.sequence == index
+            stamps_ns.append(frame.stamp_ns)
+    assert np.diff(stamps_ns).tolist() == [40_000_000] * 2
+    assert stamps_ns[0] == pytest.approx(epoch_ns(5_000_000_000), abs=1e9)
 
 
 def test_a_paced_frame_that_is_not_due_in_time_comes_later(photographs: Path) -> None:
@@ -192,7 +202,7 @@ def test_a_paced_recording_never_waits_for_a_late_reader(video: Path) -> None:
     for index in range(1, 4):
         frame = source.read(1.0)
         assert frame is not None
-        assert frame.stamp_ns == 5_000_000_000 + index * 40_000_000  # when it was due, so that its age shows
+        assert frame.taken_ns == 5_000_000_000 + index * 40_000_000  # when it was due, so that its age shows
     assert time.now_ns == before_ns
 
 
@@ -211,6 +221,7 @@ class FakeCapture:
             cv2.CAP_PROP_FPS: 30.0,
         }
         self.fixed_size = False
+        self.asked: list[int] = []
         self.opened = True
         self.released = False
         self.driver_lag_s = 0.007
@@ -224,6 +235,7 @@ class FakeCapture:
         return self.values.get(prop, 0.0)
 
     def set(self, prop: int, value: float) -> bool:
+        self.asked.append(prop)
         if not (self.fixed_size and prop in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)):
             self.values[prop] = value
         return True
@@ -260,7 +272,10 @@ def test_camera_frames_are_rgb_with_the_drivers_stamp(monkeypatch: pytest.Monkey
         frame = source.read(0.1)
         assert frame is not None
         assert frame.sequence == sequence
-        assert frame.stamp_ns == pytest.approx(fake.time.now_ns - 7_000_000, abs=1000)
+        assert frame.taken_ns == pytest.approx(fake.time.now_ns - 7_000_000, abs=1000)
+        assert frame.stamp_ns == pytest.approx(epoch_ns(frame.taken_ns), abs=1e9), (
+            "what is published is ROS's time"
+        )
         assert frame.image[0, 0].tolist() == [0, 0, 255]
 
 
@@ -269,7 +284,7 @@ def test_a_driver_stamp_of_another_clock_is_not_used(monkeypatch: pytest.MonkeyP
     fake.driver_lag_s = -1e9
     frame = open_camera(monkeypatch, fake, device).read(0.1)
     assert frame is not None
-    assert frame.stamp_ns == fake.time.now_ns
+    assert frame.taken_ns == fake.time.now_ns
 
 
 def test_a_camera_that_stops_delivering_is_an_error(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
@@ -284,6 +299,56 @@ def test_a_camera_that_stops_delivering_is_an_error(monkeypatch: pytest.MonkeyPa
         for _ in range(100):
             assert source.read(0.0) is None
     assert 2.0 < (fake.time.now_ns - last_ns) / 1e9 < 2.1
+
+
+def test_an_unplugged_camera_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    fake = FakeCapture(Time(), [np.zeros((48, 64, 3), np.uint8), None])
+    source = open_camera(monkeypatch, fake, device)
+    assert source.read(0.0) is not None
+    last_ns = fake.time.now_ns
+    Path(device).unlink()
+    with pytest.raises(SourceError, match="it is gone"):
+        source.read(0.0)
+    assert (fake.time.now_ns - last_ns) / 1e9 < 0.1
+
+
+def test_a_camera_that_comes_back_is_opened_again_with_no_handle_left(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        fake = FakeCapture(Time(), [np.zeros((48, 64, 3), np.uint8)])
+        with open_camera(monkeypatch, fake, device) as source:
+            assert source.read(0.0) is not None
+        assert fake.released
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_camera_is_asked_for_its_pixel_format_before_its_size(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    fake = FakeCapture(Time(), [])
+    open_camera(monkeypatch, fake, device, size=(720, 1280), pixel_format="YUYV")
+    assert fake.asked.index(cv2.CAP_PROP_FOURCC) < fake.asked.index(cv2.CAP_PROP_FRAME_WIDTH)
+    assert fake.values[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"YUYV")
+
+
+def test_a_camera_without_that_pixel_format_says_what_it_gives(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    fake = FakeCapture(Time(), [])
+    fake.set = lambda *_: False  # type: ignore[method-assign]
+    fake.values[cv2.CAP_PROP_FOURCC] = cv2.VideoWriter.fourcc(*"MJPG")
+    with pytest.raises(
+        SourceError, match="asked for the pixel format YUYV, the camera gives MJPG; `v4l2-ctl"
+    ):
+        open_camera(monkeypatch, fake, device, pixel_format="YUYV")
+    assert fake.released
+
+
+def test_a_pixel_format_is_four_letters(device: str) -> None:
+    with pytest.raises(InputError, match="pixel format 'JPEG2': give four letters"):
+        CameraSource(device, pixel_format="JPEG2")
 
 
 def test_a_camera_is_asked_for_size_and_rate(monkeypatch: pytest.MonkeyPatch, device: str) -> None:

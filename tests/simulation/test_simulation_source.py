@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import pytest
 
 from m2h_runtime.errors import InputError, SourceError
 from m2h_runtime.simulation.episode import Episode, default_camera
-from m2h_runtime.sources import EndOfStream, SimulationSource
+from m2h_runtime.sources import EndOfStream, PacedSource, SimulationSource
 from m2h_runtime.sources.simulation import parse_name
 
 if TYPE_CHECKING:
@@ -84,6 +85,51 @@ def test_every_frame_of_the_walk_comes_once_in_order() -> None:
     episode = Episode(3, "drone", 3.0, default_camera(64, 48))
     for index in (0, 29):
         assert np.array_equal(frames[index].image, episode.shot(index / 10).image)
+
+
+def test_frames_have_their_intrinsics_their_pose_and_their_motion() -> None:
+    said: list[str | None] = []
+    with SimulationSource("3-drone", size=(48, 64), fps=10.0, duration_s=1.0, health=said.append) as source:
+        assert source.imu is not None
+        before = next_frame(source)
+        for _ in range(9):
+            frame = next_frame(source)
+            window = source.imu.window(before.stamp_ns, frame.stamp_ns)
+            assert window is not None
+            assert window.complete
+            assert window.camera_rotation is not None
+            assert frame.world_from_camera is not None
+            assert before.world_from_camera is not None
+            true = frame.world_from_camera[:3, :3].T @ before.world_from_camera[:3, :3]
+            np.testing.assert_allclose(window.camera_rotation, true, atol=2e-3)
+            before = frame
+    camera = default_camera(64, 48)
+    assert before.camera is not None
+    assert before.camera.size == (48, 64)
+    assert (before.camera.fx, before.camera.cx, before.camera.cy) == (camera.fx, camera.cx, camera.cy)
+    assert said == []
+
+
+def test_frames_left_out_leave_no_gap_in_the_motion() -> None:
+    """Stamped anew too, as m2h-run --realtime does."""
+    said: list[str | None] = []
+    walk = SimulationSource("3-drone", (48, 64), 1000.0, 1.0, keep_pace=True, health=said.append)
+    with PacedSource(walk) as source:
+        assert source.imu is not None
+        frames: list[Frame] = []
+        complete = 0
+        with suppress(EndOfStream):
+            while True:
+                frame = source.read(0.2)
+                if frame is None:
+                    continue
+                if frames:
+                    window = source.imu.window(frames[-1].stamp_ns, frame.stamp_ns)
+                    complete += window is not None and window.complete
+                frames.append(frame)
+    assert complete >= len(frames) - 2
+    assert abs(frames[-1].stamp_ns - time.time_ns()) < 5e9
+    assert said == []
 
 
 def test_keeping_pace_leaves_frames_out() -> None:

@@ -1,0 +1,1 @@
+"""ROS 2 coat of m2h_runtime."""
