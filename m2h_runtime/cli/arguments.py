@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -61,3 +64,14 @@ def signs(text: str) -> tuple[int, int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected three factors of 1 or -1, e.g. 1,-1,-1")
     return int(match[1]), int(match[2]), int(match[3])
+
+
+def split_ros_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our arguments, and those from --ros-args on (up to `--`, as ROS has it)."""
+    ours, theirs = list(argv), []
+    while "--ros-args" in ours:
+        begin = ours.index("--ros-args")
+        end = ours.index("--", begin) + 1 if "--" in ours[begin:] else len(ours)
+        theirs += ours[begin:end]
+        del ours[begin:end]
+    return ours, theirs

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from m2h_runtime.cli.arguments import OneLineParser
+from m2h_runtime.cli.arguments import OneLineParser, positive, split_ros_args
 from m2h_runtime.errors import BackendUnavailableError, EngineError, InputError, M2HError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -39,7 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="m2h-doctor",
         description="What this machine has: system, CPU, GPU, libraries, ROS, cameras, and which backends run.",
-        epilog="Exit codes: 0 told, or the engine passed; 1 --verify: the engine failed; 2 foreseen failures.",
+        epilog="Exit codes: 0 told, or all is well; 1 --verify: the engine failed, --ros: something is wrong; "
+        "2 foreseen failures.",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the same facts as JSON")
     parser.add_argument(
@@ -54,13 +55,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--backend", metavar="B", help="for --verify (default: the one the engine is made for)"
     )
+    ros = parser.add_argument_group("ROS 2")
+    ros.add_argument(
+        "--ros",
+        action="store_true",
+        help="instead: check the topics of a running perception node as a strict reader; names the first thing wrong",
+    )
+    ros.add_argument("--profile", metavar="P", help="for --ros: what should be there (default: default)")
+    ros.add_argument(
+        "--seconds", metavar="S", type=positive, help="for --ros: how long to listen (default: 5)"
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 for an engine that fails --verify, 2 for foreseen failures."""
+    ours, ros_args = split_ros_args(sys.argv[1:] if argv is None else argv)
     try:
-        return run(build_parser().parse_args(argv))
+        return run(build_parser().parse_args(ours), ros_args)
     except M2HError as error:
         sys.stderr.write(f"m2h-doctor: {error}\n")
         return 2
@@ -69,14 +81,16 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
-def run(args: argparse.Namespace) -> int:
-    """Check the options, find the facts, print them, verify if asked to.
+def run(args: argparse.Namespace, ros_args: Sequence[str] = ()) -> int:
+    """Check the options, find the facts, print them, verify if asked to; or look at a running ROS graph.
 
     Raises:
         M2HError: anything foreseen, before anything is printed where it can be known before.
     """
     check_options(args)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    if args.ros:
+        return run_ros(args, ros_args)
     for folder in (args.engine, args.verify):
         if folder is not None:
             read_engine(folder)
@@ -99,6 +113,22 @@ def run(args: argparse.Namespace) -> int:
     return 1 if facts["verify"] is not None and facts["verify"]["verdict"] != "pass" else 0
 
 
+def run_ros(args: argparse.Namespace, ros_args: Sequence[str]) -> int:
+    """Look at a running ROS graph; returns the exit code.
+
+    Raises:
+        InputError: no such profile, or ROS is missing.
+    """
+    from m2h_runtime.cli.doctor_ros import check_ros, facts
+    from m2h_runtime.pipeline.health import Level
+
+    profile = args.profile or "default"
+    findings = check_ros(_console(), profile, args.seconds or 5.0, ros_args)
+    if args.json is not None:
+        write_json(args.json, facts(profile, findings))
+    return int(any(finding.level == Level.FAILED for finding in findings))
+
+
 def check_options(args: argparse.Namespace) -> None:
     """Refuse options that would be ignored, and a place for the JSON that cannot be one.
 
@@ -107,6 +137,10 @@ def check_options(args: argparse.Namespace) -> None:
     """
     if args.backend is not None and args.verify is None:
         raise InputError("--backend goes with --verify only")
+    if args.ros and (args.engine is not None or args.verify is not None):
+        raise InputError("--ros looks at a running graph; run --engine and --verify by themselves")
+    if not args.ros and (args.profile is not None or args.seconds is not None):
+        raise InputError("--profile and --seconds go with --ros only")
     if args.json is not None and args.json.exists() and not args.json.is_file():
         raise InputError(f"{args.json}: is a folder or a device; name a file")
     if args.json is not None and not args.json.parent.is_dir():

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from m2h_runtime.cli.arguments import split_ros_args
 from m2h_runtime.cli.run_options import (
     build_parser,
     check_options,
     source_spec,
-    split_ros_args,
 )
 from m2h_runtime.errors import InputError, M2HError
 from m2h_runtime.shipped import shipped_engine

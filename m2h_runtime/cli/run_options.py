@@ -161,17 +161,6 @@ def _add_ros(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def split_ros_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our arguments, and those from --ros-args on (up to `--`, as ROS has it)."""
-    ours, theirs = list(argv), []
-    while "--ros-args" in ours:
-        begin = ours.index("--ros-args")
-        end = ours.index("--", begin) + 1 if "--" in ours[begin:] else len(ours)
-        theirs += ours[begin:end]
-        del ours[begin:end]
-    return ours, theirs
-
-
 def source_name(args: argparse.Namespace) -> Kind:
     """The source option that was given."""
     return next(name for name in SOURCES if getattr(args, name) is not None)

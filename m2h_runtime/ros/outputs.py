@@ -101,12 +101,14 @@ class RosSink(Sink):
         if not (wanted := self.wanted()):
             return
         view = self.profile.view(frame, observation.perception, observation.fit, observation.depth_factor)
-        for output in self._possible(wanted, view):
-            message = encode(output, view, self.profile, header_of(view))
-            self._publishers[output].publish(message)
+        header = header_of(view)
+        messages = [
+            (output, encode(output, view, self.profile, header)) for output in self._possible(wanted, view)
+        ]
         if "imu" in wanted and frame.imu is not None:
-            for message in imu_messages(frame.imu):
-                self._publishers["imu"].publish(message)
+            messages += [("imu", message) for message in imu_messages(frame.imu)]
+        for output, message in messages:  # all at once: each one wakes readers, who want the CPU, too
+            self._publishers[output].publish(message)
 
     def _possible(self, wanted: list[str], view: View) -> list[str]:
         """Without the IMU, which has stamps of its own, and what needs intrinsics that are unknown."""
