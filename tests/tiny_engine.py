@@ -72,6 +72,7 @@ def make_tiny_engine(
     random_weights: bool = False,
     golden: Perception | None = None,
     work: int = 0,
+    fragile: bool = False,
 ) -> Path:
     """Write the engine folder and return it.
 
@@ -81,9 +82,10 @@ def make_tiny_engine(
         random_weights: what the manifest says about the weights.
         golden: outputs to store for the golden frame instead of the right ones.
         work: so many 15x15 convolutions that change nothing; 100 take some 10 ms on one core.
+        fragile: the depth of a black image is NaN.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    graph = _graph(work)
+    graph = _graph(work, fragile)
     onnx.save(graph, folder / GRAPH_NAME)
     write_golden(folder, picture(0), golden or twin(picture(0)))
     Manifest(
@@ -104,7 +106,7 @@ def make_tiny_engine(
     return folder
 
 
-def _graph(work: int) -> onnx.ModelProto:
+def _graph(work: int, fragile: bool) -> onnx.ModelProto:
     height, width = SIZE
     constants = {
         "i0": np.array(0, np.int64),
@@ -123,7 +125,8 @@ def _graph(work: int) -> onnx.ModelProto:
     nodes = [
         node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
         node("ReduceMean", ["real"], ["mean"], axes=[3], keepdims=0),
-        node("Div", ["mean", "k64"], ["part"]),
+        node("Div", ["mean", "k64"], ["part_0"]),
+        *(_fragile() if fragile else [node("Identity", ["part_0"], ["part"])]),
         node("Add", ["part", "k1"], ["depth_0"]),
         *(_busy() if work else []),
         node("Identity", ["depth_1" if work else "depth_0"], ["depth"]),
@@ -159,6 +162,16 @@ def _busy() -> list[onnx.NodeProto]:
         node("ReduceMean", ["busy"], ["busy_mean"], axes=[1], keepdims=0),
         node("Mul", ["busy_mean", "nothing"], ["busy_out"]),
         node("Add", ["depth_0", "busy_out"], ["depth_1"]),
+    ]
+
+
+def _fragile() -> list[onnx.NodeProto]:
+    """Times the brightest value divided by itself: 1, or NaN where all is black."""
+    node = helper.make_node
+    return [
+        node("ReduceMax", ["real"], ["brightest"], keepdims=0),
+        node("Div", ["brightest", "brightest"], ["one"]),
+        node("Mul", ["part_0", "one"], ["part"]),
     ]
 
 

@@ -10,9 +10,10 @@ import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from m2h_runtime.cli.arguments import split_ros_args
+from m2h_runtime.cli.leaving import leave
 from m2h_runtime.cli.run_options import (
     build_parser,
     check_options,
@@ -325,5 +326,10 @@ def _quiet_opencv() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
+def command() -> NoReturn:
+    """The console script."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

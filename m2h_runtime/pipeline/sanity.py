@@ -37,7 +37,7 @@ def nonsense(
         return "the depth is not finite everywhere"
     if nearest <= 0:
         return "the depth is not positive everywhere"
-    if farthest - nearest <= FLAT * farthest and image.std() > BLANK:
+    if farthest - nearest <= FLAT * farthest and image.std(axis=(0, 1)).max() > BLANK:
         return "the depth is the same everywhere"
     if nearest < smallest / ROOM or (largest is not None and farthest > largest * ROOM):
         return f"the depth leaves the engine's range of {smallest:g} to {largest or np.inf:g} m"

@@ -7,10 +7,11 @@ import signal
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import cv2
 
+from m2h_runtime.cli.leaving import leave
 from m2h_runtime.errors import M2HError
 from m2h_runtime.memory import keep_freed_memory
 from m2h_runtime.pipeline.health import Health, Level, Transition
@@ -236,5 +237,10 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
+def command() -> NoReturn:
+    """The executable."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -172,7 +172,7 @@ class TopicSource(Source):
         stamp_ns = self._stamp(arrival)
         if not self._in_order(stamp_ns):
             return None
-        if self._kind == IMAGE:
+        if hasattr(message, "encoding"):  # a CompressedImage has a format instead
             image = to_rgb(message.encoding, message.height, message.width, message.step, message.data)
         else:
             image = decode_compressed(message.data)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 OPEN_S = 5.0
 READ_S = 5.0
 """A camera that sends nothing for so long is gone."""
+CLOSE_S = 0.2
+"""`close` waits so long for a stream that flows; one that stalls is left to itself."""
 LOW_LATENCY = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|analyzeduration;1000000"
 """For FFmpeg, as OpenCV wants it. UDP would lose packets, and with them parts of images, without a word."""
 MANY = 10
@@ -57,7 +59,8 @@ class RtspSource(Source):
         self._news = threading.Condition()
         self._newest: tuple[NDArray[np.uint8], int] | None = None
         self._ended = self._closed = False
-        threading.Thread(target=self._receive, args=(capture,), name="stream", daemon=True).start()
+        self._thread = threading.Thread(target=self._receive, args=(capture,), name="stream", daemon=True)
+        self._thread.start()
 
     def _receive(self, capture: Any) -> None:
         """Keep the newest image until the stream ends; the capture is this thread's alone."""
@@ -102,6 +105,7 @@ class RtspSource(Source):
     def close(self) -> None:
         """Stop receiving."""
         self._closed = True
+        self._thread.join(CLOSE_S)
 
 
 def _opened(url: str) -> Any:

@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> int:
-    """Run the node; returns its exit code."""
+    """Run the node; returns an exit code only if it cannot be run."""
     try:
         from m2h_runtime.ros import node
     except ImportError as error:
@@ -15,7 +15,7 @@ def main() -> int:
         return 2
     except KeyboardInterrupt:  # before the node listens to signals
         return 130
-    return node.main()
+    return node.command()
 
 
 if __name__ == "__main__":
