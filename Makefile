@@ -9,6 +9,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
+# Builds ros2_ws as on a robot; by itself, as it wants an older setuptools.
+COLCON ?= .colcon
 
 # The simulation casts rays with embreex, which has no wheel for aarch64: the demo pans over photographs there.
 ifeq ($(shell uname -m),x86_64)
@@ -26,8 +28,8 @@ demo: $(VENV)/.demo
 	@echo "look at out/demo.mp4 and out/demo.png; the figures are in out/demo.json"
 
 # Training forks and spawns: with every inference library's thread pool in the same process it crashed once in three runs.
-test: $(VENV)/.test
-	$(BIN)/python -m pytest --ignore tests/training
+test: $(VENV)/.test $(COLCON)/.ready
+	PATH=$(PATH):$(abspath $(COLCON))/bin $(BIN)/python -m pytest --ignore tests/training
 	$(BIN)/python -m pytest tests/training
 
 test-slow: $(VENV)/.test
@@ -39,7 +41,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) out build *.egg-info
+	rm -rf $(VENV) $(COLCON) out build *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
@@ -54,4 +56,9 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
 	$(BIN)/pip install --quiet --editable '.[demo,train,tensorrt-rtx,test,lint]'
+	@touch $@
+
+$(COLCON)/.ready: | $(VENV)/bin/python
+	@$(PYTHON) -m venv $(COLCON) > /dev/null 2>&1 || tools/install_venv.sh $(PYTHON) $(COLCON)
+	$(COLCON)/bin/pip install --quiet 'colcon-ros>=0.5'
 	@touch $@

@@ -5,7 +5,8 @@
 
 overhead: 640 x 480 frames at 8 a second through the demo engine; how long from the engine thread taking a frame until
 the last message is published, minus the engine's time. Once with every output subscribed, once with depth and labels,
-in turn, `--rounds` times.
+in turn, `--rounds` times. "bare" is the baseline: the same messages, made beforehand, published by rclpy in a loop that
+does nothing else.
 
 overload: a publisher in another process sends 640 x 480 images at 60 Hz on a topic, the engine is slowed down to 15 a
 second, and a third process reads depth and labels and judges every frame (tests/ros/receiver.py). Age at publication per minute, drops, memory.
@@ -34,9 +35,11 @@ from machine import facts  # beside this script
 
 from m2h_runtime import open_engine
 from m2h_runtime.calibration.camera import CameraModel
+from m2h_runtime.calibration.fit import Fit
 from m2h_runtime.frame import Frame
 from m2h_runtime.memory import keep_freed_memory
 from m2h_runtime.pipeline import Pipeline
+from m2h_runtime.ros.messages import encode, header_of
 from m2h_runtime.ros.outputs import RosSink
 from m2h_runtime.ros.profiles import load_profile
 from m2h_runtime.ros.session import RosSession
@@ -44,6 +47,7 @@ from m2h_runtime.ros.topic_source import TopicSource
 from m2h_runtime.sources.base import EndOfStream, Source
 
 if TYPE_CHECKING:
+    from m2h_runtime.engine.base import Engine
     from m2h_runtime.sinks.base import Observation
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +74,7 @@ class Camera(Source):
         self._sequence = 0
 
     def read(self, timeout_s: float) -> Frame | None:  # noqa: ARG002
+        """The next picture when it is due."""
         if not self._left:
             raise EndOfStream
         time.sleep(max(0, self._next_ns - time.monotonic_ns()) / 1e9)
@@ -87,6 +92,7 @@ class Camera(Source):
         )
 
     def describe(self) -> str:
+        """What it is."""
         return "frames in memory, 640x480"
 
 
@@ -110,6 +116,7 @@ class Measured(RosSink):
         self.began_ns = time.monotonic_ns()
 
     def write(self, observation: Observation) -> None:
+        """Publish, and note when that was done."""
         super().write(observation)
         now_ns = time.monotonic_ns()
         taken_ns = observation.frame.taken_ns
@@ -145,6 +152,23 @@ class Reader:
         return json.loads(self._json.read_text())
 
 
+def bare(sink: Measured, engine: Engine, outputs: tuple[str, ...], frames: int) -> list[float]:
+    """Milliseconds that rclpy and Fast DDS need for the messages of one frame, for each of `frames`."""
+    frame = Camera(1, 8.0).read(1.0)
+    assert frame is not None
+    fit = Fit("stretch", SIZE, engine.manifest.size)
+    view = sink.profile.view(frame, engine.infer(fit.apply(frame.image)), fit)
+    messages = [(output, encode(output, view, sink.profile, header_of(view))) for output in outputs]
+    spent = []
+    for _ in range(frames):
+        time.sleep(0.12)
+        began_ns = time.monotonic_ns()
+        for output, message in messages:
+            sink._publishers[output].publish(message)
+        spent.append((time.monotonic_ns() - began_ns) / 1e6)
+    return spent
+
+
 def overhead(rounds: int, frames: int) -> dict[str, object]:
     """p50 and p99 per set of outputs, over all rounds, and what the receivers accepted."""
     profile = load_profile("default")
@@ -156,6 +180,7 @@ def overhead(rounds: int, frames: int) -> dict[str, object]:
     }
     spent: dict[str, list[float]] = {name: [] for name in sets}
     share: dict[str, list[float]] = {name: [] for name in sets}
+    floor: dict[str, list[float]] = {name: [] for name in sets}
     with (
         open_engine(ENGINE) as engine,
         RosSession("m2h") as session,
@@ -169,9 +194,14 @@ def overhead(rounds: int, frames: int) -> dict[str, object]:
                 result = reader.result()
                 spent[name] += sink.overhead_ms[WARM_UP:]
                 share[name].append(len(result["accepted"]) / len(sink.overhead_ms))
+                sink = Measured(session.node, profile)
+                reader = Reader(sink, outputs, Path(scratch))
+                floor[name] += bare(sink, engine, outputs, frames + WARM_UP)[WARM_UP:]
+                sink.abort()
+                reader.process.wait(60)
                 print(
-                    f"round {turn + 1}, {name}: p50 {median(sink.overhead_ms[WARM_UP:]):.2f} ms, accepted "
-                    f"{100 * share[name][-1]:.1f} %",
+                    f"round {turn + 1}, {name}: p50 {median(sink.overhead_ms[WARM_UP:]):.2f} ms, bare "
+                    f"{median(floor[name]):.2f} ms, accepted {100 * share[name][-1]:.1f} %",
                     flush=True,
                 )
         choice = engine.choice
@@ -188,6 +218,7 @@ def overhead(rounds: int, frames: int) -> dict[str, object]:
                 "p99_ms": round(float(np.percentile(values, 99)), 2),
                 "max_ms": round(max(values), 2),
                 "accepted_share": round(min(share[name]), 4),
+                "bare_p50_ms": round(median(floor[name]), 2),
             }
             for name, values in spent.items()
         },
