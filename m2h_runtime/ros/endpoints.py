@@ -1,4 +1,4 @@
-"""Publishers and subscriptions as the contract wants them: outputs reliable, inputs best effort."""
+"""Publishers and subscriptions as the contract wants them: outputs reliable, inputs as their publishers are."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ def best_effort(depth: int) -> Any:
     return _volatile(depth, "BEST_EFFORT")
 
 
+def all_reliable(node: Any, topic: str) -> bool:
+    """Somebody publishes `topic` (resolved), and everybody who does is reliable."""
+    policy = require_ros("rclpy.qos").ReliabilityPolicy.RELIABLE
+    endpoints = node.get_publishers_info_by_topic(topic)
+    return bool(endpoints) and all(endpoint.qos_profile.reliability == policy for endpoint in endpoints)
+
+
 def _volatile(depth: int, reliability: str) -> Any:
     qos = require_ros("rclpy.qos")
     return qos.QoSProfile(
@@ -46,13 +53,18 @@ def make_publisher(node: Any, kind: str, topic: str, depth: int) -> Any:
     return _made(
         topic,
         lambda: node.create_publisher(
-            message_class(kind), topic, reliable(depth), qos_overriding_options=_overridable()
+            message_class(kind),
+            topic,
+            reliable(depth),
+            qos_overriding_options=_overridable("HISTORY", "DEPTH", "RELIABILITY"),
         ),
     )
 
 
-def make_subscription(node: Any, kind: str, topic: str, callback: Callable[[Any], None], depth: int) -> Any:
-    """A best-effort subscription; history, depth and reliability can be set by `qos_overrides` parameters.
+def make_subscription(node: Any, kind: str, topic: str, callback: Callable[[Any], None], qos: Any) -> Any:
+    """A subscription; history and depth of `qos` can be overruled by `qos_overrides` parameters.
+
+    Reliability cannot: such a parameter, once declared, would keep it as it was.
 
     Raises:
         InputError: the topic's name or an override is wrong.
@@ -60,13 +72,26 @@ def make_subscription(node: Any, kind: str, topic: str, callback: Callable[[Any]
     return _made(
         topic,
         lambda: node.create_subscription(
-            message_class(kind), topic, callback, best_effort(depth), qos_overriding_options=_overridable()
+            message_class(kind), topic, callback, qos, qos_overriding_options=_overridable("HISTORY", "DEPTH")
         ),
     )
 
 
-def _overridable() -> Any:
-    return require_ros("rclpy.qos_overriding_options").QoSOverridingOptions.with_default_policies()
+def resolved(node: Any, topic: str) -> str:
+    """The full name of `topic` for this node, remappings applied.
+
+    Raises:
+        InputError: it is no topic's name.
+    """
+    validate = require_ros("rclpy.validate_topic_name").validate_topic_name
+    _made(topic, lambda: validate(topic))
+    return str(node.resolve_topic_name(topic))
+
+
+def _overridable(*policies: str) -> Any:
+    kind = require_ros("rclpy.qos").QoSPolicyKind
+    options = require_ros("rclpy.qos_overriding_options").QoSOverridingOptions
+    return options([kind[name] for name in policies])
 
 
 def _made(topic: str, make: Callable[[], Any]) -> Any:

@@ -13,7 +13,7 @@ from m2h_runtime.errors import CalibrationError, SourceError
 from m2h_runtime.frame import Frame
 from m2h_runtime.imu.track import ImuTrack
 from m2h_runtime.ros.camera_info import camera_model
-from m2h_runtime.ros.endpoints import best_effort, make_subscription
+from m2h_runtime.ros.endpoints import all_reliable, best_effort, make_subscription, reliable
 from m2h_runtime.ros.graph import silence
 from m2h_runtime.ros.images import decode_compressed, to_rgb
 from m2h_runtime.ros.messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, IMU
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SILENT_S = 2.0
 """Nothing for so long is told; the first image waits so long for its camera_info."""
+FOLLOW_S = 1.0
+"""While nothing comes, the publishers are looked at so often."""
 CALM_S = 1.0
 """A fault of single images is over when there was none for so long."""
 LOOP_S = 0.5
@@ -43,12 +45,6 @@ class _Arrival(NamedTuple):
     """On the monotonic clock."""
     age_ns: int | None
     """The node's clock minus the stamp; None in simulated time."""
-
-
-def camera_info_beside(image_topic: str) -> str:
-    """The CameraInfo topic that belongs to an image topic by ROS's habit: its sibling `camera_info`."""
-    base = image_topic.removesuffix("/compressed")
-    return base.rpartition("/")[0] + "/camera_info" if "/" in base else "camera_info"
 
 
 class TopicSource(Source):
@@ -101,6 +97,8 @@ class TopicSource(Source):
         self._sequence = 0
         self._subscriptions: list[Any] = []
         self._kind = COMPRESSED_IMAGE if image_topic.endswith("/compressed") else IMAGE
+        self._firm = False
+        self._followed_ns = 0
         self._image = self._subscribe(self._kind, image_topic, self._put, 1)
         self.topic: str = self._image.topic_name
         if camera_info_topic:
@@ -111,7 +109,7 @@ class TopicSource(Source):
         self._wants_camera = bool(camera_info_topic)
 
     def _subscribe(self, kind: str, topic: str, callback: Callable[[Any], None], depth: int) -> Any:
-        subscription = make_subscription(self._node, kind, topic, callback, depth)
+        subscription = make_subscription(self._node, kind, topic, callback, best_effort(depth))
         self._subscriptions.append(subscription)
         return subscription
 
@@ -144,28 +142,42 @@ class TopicSource(Source):
         if not self._node.context.ok():
             raise SourceError(f"{self.topic}: ROS was shut down")
         now_ns = self._clock()
-        if self._first_ns is None:
-            self._follow_kind()
+        if self._first_ns is None or now_ns - self._followed_ns > FOLLOW_S * 1e9:
+            self._followed_ns = now_ns
+            self._follow_publishers()
         if min(now_ns - self._heard_ns, now_ns - self._asked_ns) < SILENT_S * 1e9:
             return
         self._asked_ns = now_ns
-        why = silence(self._node, self.topic, (IMAGE, COMPRESSED_IMAGE), best_effort(1))
+        why = silence(
+            self._node,
+            self.topic,
+            (IMAGE, COMPRESSED_IMAGE),
+            reliable(1) if self._firm else best_effort(1),
+        )
         self._ill(
             why or f"{self.topic}: has a publisher, but no image has come for {SILENT_S:g} s; is it paused?"
         )
 
-    def _follow_kind(self) -> None:
-        """Change to the kind that is published, if it is the other one only."""
+    def _follow_publishers(self) -> None:
+        """Read the kind of image that is published, and as reliably as it is.
+
+        A best-effort reader hears everybody, but of images larger than Fast DDS's shared memory (512 kB in a camera
+        driver without settings) it gets next to nothing: 1 of 360 at 640x480. A reliable one gets them all.
+        """
         kinds = {endpoint.topic_type for endpoint in self._node.get_publishers_info_by_topic(self.topic)}
-        if self._kind in kinds or len(kinds & {IMAGE, COMPRESSED_IMAGE}) != 1:
+        usable = kinds & {IMAGE, COMPRESSED_IMAGE}
+        kind = usable.pop() if self._kind not in usable and len(usable) == 1 else self._kind
+        firm = all_reliable(self._node, self.topic)
+        if (kind, firm) == (self._kind, self._firm) or not kinds:
             return
         if self._image in self._subscriptions:
             self._subscriptions.remove(self._image)
             self._node.destroy_subscription(self._image)
-        kind = (kinds & {IMAGE, COMPRESSED_IMAGE}).pop()
         with suppress(_rcl_error()):  # the executor has not let go of the other subscription yet: next time
-            self._image = self._subscribe(kind, self.topic, self._put, 1)
-            self._kind = kind
+            qos = reliable(1) if firm else best_effort(1)
+            self._image = make_subscription(self._node, kind, self.topic, self._put, qos)
+            self._subscriptions.append(self._image)
+            self._kind, self._firm = kind, firm
 
     def _frame(self, arrival: _Arrival) -> Frame | None:
         message = arrival.message

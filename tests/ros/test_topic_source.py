@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import array
+import os
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +15,14 @@ import pytest
 from ros_helpers import CAMERA, make_frame, wait_for
 
 from m2h_runtime.errors import InputError, SourceError
+from m2h_runtime.pipeline.health import Health
 from m2h_runtime.ros import cdr
+from m2h_runtime.ros.camera_info import camera_info_beside
 from m2h_runtime.ros.endpoints import best_effort, message_class, reliable
 from m2h_runtime.ros.messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, IMU
 from m2h_runtime.ros.session import RosSession
-from m2h_runtime.ros.topic_source import TopicSource, camera_info_beside
+from m2h_runtime.ros.topic_source import TopicSource
+from m2h_runtime.sources.opening import SourceSpec, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -300,6 +306,15 @@ def test_numpy_messages_of_rclpy_are_read_too(driver: Driver, session: RosSessio
         assert read(source).image[..., 0].tolist() == [[1, 2], [3, 4]]
 
 
+def test_the_camera_info_of_remapped_images_is_looked_for_beside_them(ros_domain: int) -> None:
+    with RosSession("m2h", args=["--ros-args", "-r", "image:=/front/image_raw"]) as session:
+        with open_source(SourceSpec("topic", "image"), Health(), node=session.node):
+            names = {subscription.topic_name for subscription in session.node.subscriptions}
+        assert {"/front/image_raw", "/front/camera_info"} <= names
+        with pytest.raises(InputError, match="topic 'a b': Invalid topic name"):
+            open_source(SourceSpec("topic", "a b"), Health(), node=session.node)
+
+
 def test_a_shutdown_of_ros_ends_the_source(session: RosSession) -> None:
     with TopicSource(session.node, TOPIC) as source:
         session.context.shutdown()
@@ -312,13 +327,34 @@ def test_a_wrong_topic_name_is_one_line(session: RosSession) -> None:
         TopicSource(session.node, "a b")
 
 
-@pytest.mark.parametrize(
-    ("image", "info"),
-    [
-        ("/camera/color/image_raw", "/camera/color/camera_info"),
-        ("/camera/image_raw/compressed", "/camera/camera_info"),
-        ("image", "camera_info"),
-    ],
-)
-def test_camera_info_is_the_sibling_of_the_image(image: str, info: str) -> None:
-    assert camera_info_beside(image) == info
+PLAIN_DRIVER = """
+import array, sys, time, rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("plain_driver")
+qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+publisher = node.create_publisher(Image, "/camera/image_raw", qos)
+message = Image(height=480, width=640, encoding="rgb8", step=1920)
+message.data = array.array("B", bytes(640 * 480 * 3))
+while not publisher.get_subscription_count():
+    time.sleep(0.01)
+time.sleep(1.5)
+for _ in range(60):
+    message.header.stamp = node.get_clock().now().to_msg()
+    publisher.publish(message)
+    time.sleep(1 / 20)
+"""
+
+
+def test_large_images_of_a_driver_without_settings_arrive(session: RosSession) -> None:
+    """A best-effort reader of them gets next to nothing: they do not fit its shared memory."""
+    source = TopicSource(session.node, TOPIC)
+    environ = {name: value for name, value in os.environ.items() if "DEFAULT_PROFILES_FILE" not in name}
+    driver = subprocess.Popen([sys.executable, "-c", PLAIN_DRIVER], env=environ)
+    frames = 0
+    while driver.poll() is None:
+        frames += source.read(0.05) is not None
+    source.close()
+    assert driver.returncode == 0
+    assert frames >= 45, "of 60"
