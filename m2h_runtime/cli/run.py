@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from m2h_runtime.sources import Source
 
 NODE = "m2h"
+MAX_AGE_S = 1.0
 GIVE_UP_S = 2.0
 """A run that has not ended so long after a signal while its engine hangs is left where it is."""
 
@@ -141,7 +142,7 @@ class Run:
             calibration=self.calibration,
             rectify=args.rectify,
             frame_id=None if self.spec.named else profile.camera_frame,
-            max_age_s=args.max_age or None,
+            max_age_s=MAX_AGE_S if args.max_age is None else args.max_age or None,
             reopen_engine=self._open_engine,
         )
         if session is not None and args.ros:

@@ -89,8 +89,10 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--camera-format", metavar="FOURCC", help="V4L2 pixel format, e.g. MJPG or YUYV")
     group.add_argument("--image-topic", metavar="NAME", help="the bag's image topic, if it has several")
-    group.add_argument("--camera-info-topic", metavar="NAME", help="camera_info (default: beside the images)")
-    group.add_argument("--imu-topic", metavar="NAME", help="IMU (default: a bag's only one)")
+    group.add_argument(
+        "--camera-info-topic", metavar="NAME", help="camera_info, or none (default: beside the images)"
+    )
+    group.add_argument("--imu-topic", metavar="NAME", help="IMU, or none (default: a bag's only one)")
     group.add_argument(
         "--realtime",
         action=argparse.BooleanOptionalAction,
@@ -128,7 +130,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         "--max-age",
         metavar="S",
         type=not_negative,
-        help="drop live frames that are older, seconds (default: never)",
+        help="drop live frames that are older, seconds; 0: never (default: 1)",
     )
     group.add_argument("--frames", metavar="N", type=count, help="stop after N perceptions")
 
@@ -184,13 +186,16 @@ def source_spec(args: argparse.Namespace) -> SourceSpec:
         fps=args.camera_fps,
         pixel_format=args.camera_format,
         image_topic=args.image_topic,
-        camera_info_topic=args.camera_info_topic,
-        imu_topic=args.imu_topic,
-        # Robots expect a recording at its own pace; whoever makes a video wants every frame.
-        realtime=args.ros if args.realtime is None else args.realtime,
+        camera_info_topic=_topic(args.camera_info_topic),
+        imu_topic=_topic(args.imu_topic),
+        realtime=_paced(args),
         loop=args.loop,
         duration_s=WALK_S if args.loop else max(WALK_S, frames_s),
     )
+
+
+def _topic(name: str | None) -> str | None:
+    return "" if name == "none" else name
 
 
 def check_options(args: argparse.Namespace, ros_args: Sequence[str]) -> None:
@@ -203,14 +208,28 @@ def check_options(args: argparse.Namespace, ros_args: Sequence[str]) -> None:
     for name, applies in APPLIES.items():
         if getattr(args, name) not in (None, False) and source not in applies:
             raise InputError(f"{_option(name)} goes with {_listed(applies)} only, not with --{source}")
+    if args.max_age is not None and not _is_live(args):
+        raise InputError(
+            "--max-age goes with live sources, and with recordings that are played by --realtime or --ros"
+        )
     if is_stream(args) and (args.loop or args.realtime is not None):
         raise InputError(f"{args.video}: is a live stream; --loop and --realtime go with recordings")
     if not args.ros:
         for name in WITH_ROS:
             if getattr(args, name) and not (name == "profile" and _records_messages(args)):
-                raise InputError(f"{_option(name)} goes with --ros")
+                also = " or --record FILE.mcap" if name == "profile" else ""
+                raise InputError(f"{_option(name)} goes with --ros{also}")
     if ros_args and not args.ros and args.topic is None:
         raise InputError("--ros-args goes with --ros or --topic")
+
+
+def _is_live(args: argparse.Namespace) -> bool:
+    return source_name(args) not in RECORDED or is_stream(args) or _paced(args)
+
+
+def _paced(args: argparse.Namespace) -> bool:
+    """Robots expect a recording at its own pace; whoever makes a video wants every frame."""
+    return bool(args.ros if args.realtime is None else args.realtime)
 
 
 def _records_messages(args: argparse.Namespace) -> bool:

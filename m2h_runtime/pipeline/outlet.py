@@ -93,10 +93,13 @@ class Outlet:
             self._changed.notify_all()
 
     def join(self) -> None:
-        """Wait until the sink is closed, but no longer than its patience; `error` tells how it went."""
+        """Wait until the sink is closed, but no longer than its patience; `error` tells how it went.
+
+        A disposable sink that hangs is left behind: nothing of worth is lost.
+        """
         patience_s = STUCK_S if self._lossless or not self.sink.disposable else LIVE_STUCK_S
         self._thread.join(patience_s)
-        if self._thread.is_alive() and self.error is None:
+        if self._thread.is_alive() and self.error is None and not self.sink.disposable:
             self.error = SinkError(
                 f"{self.sink.name}: not finished {patience_s:g} s after the end of the run"
             )

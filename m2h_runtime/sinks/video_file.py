@@ -146,5 +146,7 @@ def check_video_path(path: Path) -> None:
         SinkError: it cannot be written.
     """
     if path.suffix.lower() != ".mp4":
-        raise InputError(f"{path}: recordings are MP4 files; call it {path.with_suffix('.mp4').name}")
+        raise InputError(
+            f"{path}: recordings are MP4 files, or MCAP; call it {path.with_suffix('.mp4').name} or .mcap"
+        )
     check_writable(path)

@@ -256,7 +256,7 @@ FAILURES = {
     "read-only place": ("--video x --report /proc/a.json", "/proc/a.json: cannot be written"),
     "sheet in a file": ("--video x --sheet {tmp}/text.png/a.png", "a.png: cannot be written"),
     "record over input": ("--video {tmp}/text.mp4 --record {tmp}/text.mp4", "is the input;"),
-    "avi": ("--video x --record {tmp}/a.avi", "recordings are MP4 files; call it a.mp4"),
+    "avi": ("--video x --record {tmp}/a.avi", "recordings are MP4 files, or MCAP; call it a.mp4 or .mcap"),
 }
 
 
