@@ -78,6 +78,8 @@ class ImuTrack:
         self._ring.clear()
         self._review_at = 3
         self._total_at_window = 0
+        self._parted_ns: int | None = None  # newest sample before a parting, until a later one has come
+        self._anew_ns: int | None = None  # that later one
         self._motion.restart()
 
     def reset(self) -> None:
@@ -86,6 +88,14 @@ class ImuTrack:
             self._forget()
             self._faults.clear()
         self._faults.tell()
+
+    def part(self) -> None:
+        """What comes next does not join what is there: a recording begins again, with stamps that go on.
+
+        Frames from before can still ask for their windows. Samples up to the newest one's stamp are passed over.
+        """
+        with self._lock:
+            self._parted_ns, self._anew_ns = self._ring.newest_ns, None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -134,7 +144,11 @@ class ImuTrack:
             self._faults.happened("invalid", text, newest_ns or 0)
             return
         stamp_ns, values = sample
-        if newest_ns is not None and not self._follows(newest_ns, stamp_ns):
+        if self._parted_ns is not None:
+            if stamp_ns <= self._parted_ns:
+                return
+            self._parted_ns, self._anew_ns = None, stamp_ns
+        elif newest_ns is not None and not self._follows(newest_ns, stamp_ns):
             return
         self._ring.append(stamp_ns, values)
         self._faults.settle(stamp_ns)
@@ -201,6 +215,9 @@ class ImuTrack:
         self._faults.state("silent", None)
         if not self._covers(stop_ns, oldest_ns, newest_ns):
             return None
+        if self._anew_ns is not None and start_ns < self._anew_ns < stop_ns:
+            oldest_ns = self._anew_ns
+            self._motion.restart()
         segment = self._ring.segment(max(start_ns, oldest_ns), stop_ns)
         rotation, gravity = self._in_camera(segment)
         return ImuWindow(

@@ -215,7 +215,7 @@ class Pipeline:
             self.recent_fps,
             ready.fit,
             ready.depth_factor,
-            captured.frame,
+            ready.source,
         )
         for outlet in self._outlets:
             outlet.offer(observation)

@@ -26,12 +26,14 @@ class Prepared:
     """A frame that is ready for the engine.
 
     Attributes:
+        source: the frame before rectification, named after its camera.
         frame: rectified, with the camera model of its image if that is known.
         image: uint8 (H, W, 3) RGB at the engine's size.
         fit: how the two images lie on each other.
         depth_factor: what the engine's depth is to be multiplied by.
     """
 
+    source: Frame
     frame: Frame
     image: NDArray[np.uint8]
     fit: Fit
@@ -75,13 +77,15 @@ class Preparation:
         height, width = frame.image.shape[:2]
         if self._made_for != (frame.camera, (height, width)):
             self._make(frame.camera, (height, width))
+        if self._frame_id is not None and frame.frame_id != self._frame_id:
+            frame = replace(frame, frame_id=self._frame_id)
+        source = frame
         if self._rectifier is not None:
             frame = replace(frame, image=self._rectifier.apply(frame.image), camera=self._camera)
         elif frame.camera is not self._camera:
             frame = replace(frame, camera=self._camera)
-        if self._frame_id is not None and frame.frame_id != self._frame_id:
-            frame = replace(frame, frame_id=self._frame_id)
-        return Prepared(frame, self._fit.apply(frame.image), self._fit, self.depth_scale * self._focal_factor)
+        image = self._fit.apply(frame.image)
+        return Prepared(source, frame, image, self._fit, self.depth_scale * self._focal_factor)
 
     def _make(self, said: CameraModel | None, size: tuple[int, int]) -> None:
         camera = check_fits(self._calibration, size).camera if self._calibration else said

@@ -57,6 +57,7 @@ class Streamer:
         self._health = health
         self._on_end = on_end
         self._run: _Run | None = None
+        self._lent: _Lent | None = None
         self._engine: Engine | None = None
         self._profile = settings.tailored(load_profile(settings.profile))
         self._calibration = _calibration(settings)
@@ -97,7 +98,7 @@ class Streamer:
             M2HError: the source or the recording cannot be opened; nothing is left open.
         """
         settings = self._settings
-        if self._engine is None:  # it was away when the last run ended
+        if self._engine is None:  # it was away, or hung, when the last run ended
             self._engine = self._open_engine()
         with ExitStack() as undo:
             source = open_source(self._spec, self._health, self._calibration, self._node)
@@ -110,7 +111,8 @@ class Streamer:
 
     def _pipeline(self, source: Source, engine: Engine) -> Pipeline:
         settings = self._settings
-        sinks: list[Sink] = [_Lent(self._sink)]
+        self._lent = _Lent(self._sink)
+        sinks: list[Sink] = [self._lent]
         if settings.record:
             from m2h_runtime.sinks.mcap_file import McapSink
 
@@ -145,10 +147,10 @@ class Streamer:
     def stop(self) -> None:
         """End the run and close the source; the engine and the publishers stay."""
         run, self._run = self._run, None
-        if run is None:
+        if run is None or self._lent is None:
             return
-        run.stop()
-        self._engine = run.pipeline.engine
+        self._lent.take_back()
+        self._engine = run.pipeline.engine if run.stop() else None  # a thread that hangs is still in it
         for part in self._health.parts():  # what was wrong with a run is over with it
             self._health.ok(part)
 
@@ -191,29 +193,38 @@ class _Run:
         if not self._stopping:
             self._on_end(error)
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
+        """False: the thread hangs and is left behind, with what it uses."""
         self._stopping = True
         self.pipeline.stop()
         self._thread.join(STOP_S)
-        if self._thread.is_alive() or self.pipeline.stuck:
-            log.error("%s: does not end; it is left behind", self._source.describe())
-        else:
+        ended = not self._thread.is_alive()
+        if ended and not self.pipeline.stuck:
             self._source.close()
+        else:
+            what = self._source.describe() if ended else "the engine or a recording"
+            log.error("%s: does not end; it is left behind", what)
+        return ended
 
 
 class _Lent(Sink):
-    """The node's publishers for the length of one run: they outlive it."""
+    """The node's publishers for the length of one run: they outlive it, and it may hang and outlive that length."""
 
     name = RosSink.name
     queue: ClassVar[int] = RosSink.queue
     disposable: ClassVar[bool] = RosSink.disposable
 
     def __init__(self, sink: RosSink) -> None:
-        self._sink = sink
+        self._sink: RosSink | None = sink
+
+    def take_back(self) -> None:
+        """Nothing is published from now on: it would be old, or among the frames of the next run."""
+        self._sink = None
 
     def write(self, observation: Observation) -> None:
         """Publish."""
-        self._sink.write(observation)
+        if (sink := self._sink) is not None:
+            sink.write(observation)
 
     def close(self) -> None:
         """Nothing: others come."""

@@ -22,7 +22,7 @@ class LoopedSource(Recording):
     """What `open_recording` opens, opened anew at its end, for ever.
 
     Stamps go on rising: each lap is shifted by the recording's length and one period. Frames count on. The IMU track is
-    one and the same, emptied between laps, as nobody knows the motion from the last frame to the first.
+    one and the same, parted between laps, as nobody knows the motion from the last frame to the first.
 
     Args:
         open_recording: opens the recording at its beginning.
@@ -81,7 +81,7 @@ class LoopedSource(Recording):
         self.laps += 1
         self._recording.close()
         if self.imu is not None:
-            self.imu.reset()
+            self.imu.part()
         self._recording = self._open()
         self._recording.imu, self._recording.skipped = self.imu, self.skipped
 

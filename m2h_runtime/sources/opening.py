@@ -132,13 +132,14 @@ def _track(calibration: Calibration | None, health: Health) -> ImuTrack:
 
 def _topic(spec: SourceSpec, node: Any, track: ImuTrack, health: Health) -> Source:
     from m2h_runtime.ros.camera_info import camera_info_beside
+    from m2h_runtime.ros.endpoints import resolved
     from m2h_runtime.ros.topic_source import TopicSource
 
-    beside = spec.camera_info_topic is None
+    beside = spec.camera_info_topic is None  # beside where the images really are: they may be remapped
     return TopicSource(
         node,
         spec.name,
-        camera_info_topic=camera_info_beside(spec.name) if beside else spec.camera_info_topic,
+        camera_info_topic=camera_info_beside(resolved(node, spec.name)) if beside else spec.camera_info_topic,
         imu_topic=spec.imu_topic,
         imu=track,
         health=teller(health, "source"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LONGEST_GAP_NS = 5_000_000_000
 """A recording whose stamps jump further than this, or back, goes on at once."""
+LATEST_NS = 200_000_000
+"""A frame that was read later than this after it was due (a slow disk, a new lap that is prepared) is due now."""
 
 
 class PacedSource(Source):
@@ -70,7 +72,9 @@ class PacedSource(Source):
         frame = self._recording.read(timeout_s)
         if frame is None:
             return None
-        if self._last_ns is None or not 0 <= frame.stamp_ns - self._last_ns <= LONGEST_GAP_NS:
+        jumped = self._last_ns is None or not 0 <= frame.stamp_ns - self._last_ns <= LONGEST_GAP_NS
+        late_ns = self._clock() - frame.stamp_ns - self._due_minus_stamp_ns
+        if jumped or late_ns > LATEST_NS:
             frame = self._due_now(frame)
         self._last_ns = frame.stamp_ns
         return frame

@@ -206,3 +206,23 @@ def test_windows_are_whole_while_another_thread_pushes() -> None:
     assert windows > 10
     assert track.newest_ns == START + 59_999 * PERIOD
     assert track.counts == {}
+
+
+def test_parted_samples_do_not_join_and_frames_from_before_keep_their_window() -> None:
+    said: list[str | None] = []
+    turned = ImuCalibration(np.eye(4))
+    track = ImuTrack(turned, said.append)
+    for i in range(61):
+        track.push(START + i * PERIOD, *reading(START + i * PERIOD))
+    track.part()
+    for i in range(20, 120):  # up to the 60th there is something already
+        track.push(START + i * PERIOD, (9.0, 0.0, 0.0), (0.0, 0.0, 9.81))
+    before = cut(track, 20 * PERIOD, 60 * PERIOD)
+    assert before.complete and before.camera_rotation is not None
+    assert before.gyro[:, 1].tolist() == [reading(int(stamp))[0][1] for stamp in before.stamps_ns]
+    across = cut(track, 60 * PERIOD, 70 * PERIOD)
+    assert across.stamps_ns[0] == START + 61 * PERIOD
+    assert not across.complete and across.camera_rotation is None
+    after = cut(track, 70 * PERIOD, 80 * PERIOD)
+    assert after.complete and after.camera_rotation is not None
+    assert said == []

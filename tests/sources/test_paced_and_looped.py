@@ -96,6 +96,24 @@ def test_a_gap_of_some_seconds_is_waited_for() -> None:
     assert [at for _, at in frames] == [0, 4000]
 
 
+@pytest.mark.parametrize("restamp", [False, True])
+def test_a_recording_that_was_read_late_goes_on_from_now_and_is_never_old(restamp: bool) -> None:
+    clock = Clock()
+
+    class Slow(Stamps):
+        def read(self, timeout_s: float) -> Frame | None:
+            if len(self.stamps_ns) == 3:
+                clock.forward(3000)
+            return super().read(timeout_s)
+
+    frames = played(paced(Slow(*(FIRST_NS + i * 50 * MS for i in range(5))), clock, restamp), clock)
+    assert [at for _, at in frames] == [0, 50, 3050, 3100, 3150]
+    assert [frame.taken_ns for frame, _ in frames] == [10**12 + at * MS for _, at in frames]
+    if restamp:
+        assert np.diff([frame.stamp_ns for frame, _ in frames])[2:].tolist() == [50 * MS] * 2
+        assert frames[2][0].stamp_ns > frames[1][0].stamp_ns
+
+
 # Again and again
 
 
@@ -195,4 +213,18 @@ def test_imu_stamps_stay_with_those_of_the_frames(bag: Path, restamp: bool) -> N
     except EndOfStream:
         pass
     assert windows >= (8 if restamp else 9)
+    assert [text for text in said if text is not None] == []
+
+
+def test_the_last_frame_of_a_lap_has_its_motion_although_the_next_lap_was_opened(bag: Path) -> None:
+    said: list[str | None] = []
+    clock = Clock()
+    source = paced(LoopedSource(partial(BagSource, bag, imu_health=said.append)), clock, restamp=False)
+    assert source.imu is not None
+    frames: list[Frame] = []
+    while len(frames) < 12:
+        if (frame := source.read(0.001)) is not None:
+            frames.append(frame)
+    last = source.imu.window(frames[8].stamp_ns, frames[9].stamp_ns)
+    assert last is not None and last.complete
     assert [text for text in said if text is not None] == []
