@@ -110,7 +110,7 @@ def streaming(stream: dict[str, Any]) -> list[str]:
         " messages, made beforehand, in a loop that does nothing else. The reader is strict (tests/ros/receiver.py):"
         " reliable, a queue of one, equal stamps, sizes, encodings, values in range.",
         "",
-        "`python benchmarks/stream_ros.py overhead --rounds 4 --frames 80 --out benchmarks/results/stream_ros.json`",
+        "`python benchmarks/stream_ros.py overhead --rounds 3 --frames 80 --out benchmarks/results/stream_ros.json`",
         "",
         "| subscribed | p50 ms | p99 ms | bare rclpy, p50 ms | accepted by the reader | goal |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 NODE = "m2h"
 MAX_AGE_S = 1.0
-GIVE_UP_S = 2.0
-"""A run that has not ended so long after a signal while its engine hangs is left where it is."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -196,7 +194,8 @@ class Run:
                 if args.report is not None:
                     write_report(args.report, report)
             finally:
-                if failure is not None:
+                # Whoever stops a run while its source hangs gets what was asked for.
+                if failure is not None and not (received and pipeline.stuck):
                     raise failure
         return 128 + received[0] if received else 0
 
@@ -224,10 +223,8 @@ def _leave_if_hung(pipeline: Pipeline, number: int) -> None:
     """A device that hangs cannot be interrupted; whoever wants the process to end shall not need SIGKILL."""
     while pipeline.running:
         if pipeline.engine_hung:
-            time.sleep(GIVE_UP_S)
-            if pipeline.engine_hung:
-                _say("the engine hangs; left without a report")
-                os._exit(128 + number)
+            _say("the engine hangs; left without a report")
+            os._exit(128 + number)
         time.sleep(0.1)
 
 

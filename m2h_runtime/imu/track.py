@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from m2h_runtime.imu.calibration import UNKNOWN, ImuCalibration
 from m2h_runtime.imu.faults import Faults
 from m2h_runtime.imu.motion import Motion
@@ -15,7 +17,6 @@ from m2h_runtime.imu.window import ImuWindow
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from m2h_runtime.imu.ring import Segment
@@ -205,6 +206,16 @@ class ImuTrack:
             window = self._window(from_ns + self._offset_ns, to_ns + self._offset_ns)
         self._faults.tell()
         return window
+
+    def samples(self, after_ns: int, until_ns: int) -> ImuWindow:
+        """The measured samples after `after_ns` and up to `until_ns`, on the camera's clock; may be none."""
+        with self._lock:
+            stamps_ns, values = self._ring.measured(
+                after_ns + 1 + self._offset_ns, until_ns + self._offset_ns
+            )
+            stamps_ns, values = stamps_ns - self._offset_ns, values.copy()
+        measured = np.ones(len(stamps_ns), np.bool_)
+        return ImuWindow(stamps_ns, values[:, :3], values[:, 3:], measured, self._offset_ns, self.frame_id)
 
     def _window(self, start_ns: int, stop_ns: int) -> ImuWindow | None:
         """As `window`, with stamps on the IMU's clock."""

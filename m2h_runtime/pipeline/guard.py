@@ -110,6 +110,7 @@ class EngineGuard:
     def _opened_again(self) -> Engine:
         if self._reopen is None or self._clock() < self._retry_ns:
             raise FrameLost(AWAY)
+        self.busy_since_ns = self._clock()
         try:
             self.engine = self._reopen()
         except M2HError as error:
@@ -117,4 +118,6 @@ class EngineGuard:
             self._retry_ns = self._clock() + round(1e9 * self._wait_s)
             self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
             raise FrameLost(AWAY) from error
+        finally:
+            self.busy_since_ns = None
         return self.engine

@@ -47,7 +47,7 @@ class Samples:
         """Mean, percentiles and maximum; None before the first sample."""
         if not self.count:
             return None
-        recent = np.array(self._recent, np.int64)
+        recent = np.array(self._recent[:], np.int64)  # a copy: others may be adding meanwhile
         p50, p95, p99 = (float(value) / 1e6 for value in np.percentile(recent, (50, 95, 99)))
         return Summary(self.count, self.total_ns / self.count / 1e6, p50, p95, p99, self.max_ns / 1e6)
 
@@ -74,5 +74,5 @@ class Latencies:
 
     def summaries(self) -> dict[str, Summary]:
         """The summary of every stage that has samples."""
-        made = {stage: samples.summary() for stage, samples in self._stages.items()}
+        made = {stage: samples.summary() for stage, samples in list(self._stages.items())}
         return {stage: summary for stage, summary in made.items() if summary is not None}

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from m2h_runtime.errors import M2HError
+from m2h_runtime.errors import CalibrationError, M2HError
 from m2h_runtime.pipeline.capture import CaptureThread
 from m2h_runtime.pipeline.guard import EngineGuard, FrameLost
 from m2h_runtime.pipeline.health import Fault, Health, Level
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from m2h_runtime.frame import Frame
     from m2h_runtime.pipeline.capture import Captured
     from m2h_runtime.pipeline.latency import Summary
+    from m2h_runtime.pipeline.prepare import Prepared
     from m2h_runtime.sinks.base import Sink
     from m2h_runtime.sources.base import Source
 
@@ -37,10 +38,13 @@ JUMP_S = 0.5
 """A stamp that is so much earlier than the one before is no late frame: the recording behind it has started over."""
 SILENCE_S, START_S = 2.0, 10.0
 """A live source that delivers nothing for so long is reported; before the first frame it has longer."""
-HANG_S = 5.0
-"""An engine or a live sink that works on one frame for so long is reported."""
+HANG_S, QUICK_HANG_S, HANG_TIMES = 5.0, 2.0, 3.0
+"""A sink, or an engine at its first frame, that works for `HANG_S` on one frame is reported; an engine whose usual time
+is known when it takes `QUICK_HANG_S` and `HANG_TIMES` as long as usual."""
 
 LATE = "older than its deadline"
+STALE = "older than its deadline when the engine was done"
+MISFIT = "its size does not fit the calibration"
 OUT_OF_ORDER = "its stamp is not after the frame before"
 
 
@@ -195,13 +199,14 @@ class Pipeline:
         taken_ns = self._heard_ns = self._clock()
         try:
             self._judge(captured.frame, taken_ns)
-            ready = self.preparation(self._with_motion(captured.frame))
+            ready = self._prepare(captured.frame)
             prepared_ns = self._clock()
             perception = self._guard.infer(ready.image)
+            perceived_ns = self._clock()
+            self._judge_again(captured.frame, prepared_ns, perceived_ns)
         except FrameLost as lost:
             self._lost[str(lost)] += 1
             return
-        perceived_ns = self._clock()
         self._count(taken_ns, perceived_ns)
         stages = {
             "capture": captured.capture_ns,
@@ -216,6 +221,7 @@ class Pipeline:
             ready.fit,
             ready.depth_factor,
             ready.source,
+            self._source.imu,
         )
         for outlet in self._outlets:
             outlet.offer(observation)
@@ -254,6 +260,38 @@ class Pipeline:
                 raise FrameLost(LATE)
             self._faults["deadline"].good()
 
+    def _judge_again(self, frame: Frame, prepared_ns: int, perceived_ns: int) -> None:
+        """The same after the engine, which may have stalled: its usual time is granted, three times.
+
+        Raises:
+            FrameLost: the frame has grown old meanwhile, or the run has been stopped.
+        """
+        if not self._live or frame.taken_ns is None:
+            return
+        if self._stopping:
+            raise FrameLost(STALE)
+        usual_ns = self._usual_ns()
+        if self.max_age_s is None or usual_ns is None:
+            return
+        if perceived_ns - frame.taken_ns > 1e9 * self.max_age_s + HANG_TIMES * usual_ns:
+            text = f"one frame took {(perceived_ns - prepared_ns) / 1e9:.1f} s, so it was too old to publish"
+            self._faults["deadline"].bad(text)
+            raise FrameLost(STALE)
+
+    def _usual_ns(self) -> float | None:
+        """The engine's mean time; None before the first perception."""
+        count = self.latencies.count("engine")
+        return self.latencies.total_ns("engine") / count if count else None
+
+    def _prepare(self, frame: Frame) -> Prepared:
+        try:
+            return self.preparation(self._with_motion(frame))
+        except CalibrationError as error:
+            if not self._live:
+                raise
+            self._faults["frames"].bad(str(error), Level.FAILED)
+            raise FrameLost(MISFIT) from error
+
     def _start_over(self, back_ns: int) -> None:
         self._faults["frames"].bad(
             f"stamps jumped back by {back_ns / 1e9:.1f} s: taken for a recording that starts over"
@@ -282,10 +320,12 @@ class Pipeline:
 
     def look(self) -> None:
         """Report what hangs: the watchdog's round; quick, and safe in any thread."""
+        if self._stopping:
+            return
         now_ns = self._clock()
         patience_s = SILENCE_S if self._capture.frames else START_S
         if self.engine_hung:
-            text = f"one frame has taken longer than {HANG_S:g} s; if it stays like this, the device hangs"
+            text = "one frame takes far longer than usual; if it stays like this, the device hangs"
             self.health.report("pace", Level.FAILED, text)
         elif self._live and self._guard.busy_since_ns is None and now_ns - self._heard_ns > patience_s * 1e9:
             self.health.report(
@@ -321,9 +361,14 @@ class Pipeline:
 
     @property
     def engine_hung(self) -> bool:
-        """The engine has been at one frame for longer than `HANG_S`."""
-        since_ns = self._guard.busy_since_ns
-        return since_ns is not None and self._clock() - since_ns > HANG_S * 1e9
+        """The engine has been at one frame for far too long, see `HANG_S`."""
+        since_ns, usual_ns = self._guard.busy_since_ns, self._usual_ns()
+        if since_ns is None:
+            return False
+        busy_ns = self._clock() - since_ns
+        if usual_ns is not None and busy_ns > max(QUICK_HANG_S * 1e9, HANG_TIMES * usual_ns):
+            return True
+        return busy_ns > HANG_S * 1e9 and (usual_ns is None or busy_ns > HANG_TIMES * usual_ns)
 
     @property
     def stuck(self) -> bool:

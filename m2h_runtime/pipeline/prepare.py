@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from m2h_runtime.calibration.fit import Policy
     from m2h_runtime.engine.manifest import Manifest
     from m2h_runtime.frame import Frame
+
+log = logging.getLogger("m2h")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,10 @@ class Preparation:
         camera = check_fits(self._calibration, size).camera if self._calibration else said
         distorted = camera is not None and not camera.ideal
         self._rectifier = Rectifier(camera) if camera is not None and distorted and self._rectify else None
+        if distorted and self._rectifier is None:
+            log.warning(
+                "the camera's lens distorts, and its images are used as they are; --rectify straightens them"
+            )
         self._camera = self._rectifier.camera if self._rectifier else camera
         self._fit = Fit(self._policy, size, self._size)
         self._focal_factor = (

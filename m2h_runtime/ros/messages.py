@@ -79,22 +79,12 @@ def header_of(view: View) -> Header:
     return Header(view.frame.stamp_ns, view.frame.frame_id)
 
 
-def new_samples(window: ImuWindow) -> NDArray[np.bool_]:
-    """Which samples no other window holds, bool (N,): measured, and later than the earlier frame."""
-    new = window.measured.copy()
-    new[:1] = False
-    return new
-
-
-def imu_messages(window: ImuWindow) -> list[bytes]:
-    """The new samples of `window` as sensor_msgs/Imu, with the IMU's own stamps and frame."""
+def imu_messages(samples: ImuWindow) -> list[bytes]:
+    """The samples as sensor_msgs/Imu, with the IMU's own stamps and frame."""
     return [
-        cdr.imu((int(window.stamps_ns[index]) + window.time_offset_ns, window.frame_id), gyro, accel)
-        for index, gyro, accel in zip(
-            np.flatnonzero(new_samples(window)),
-            window.gyro[new_samples(window)].tolist(),
-            window.accel[new_samples(window)].tolist(),
-            strict=True,
+        cdr.imu((stamp_ns + samples.time_offset_ns, samples.frame_id), gyro, accel)
+        for stamp_ns, gyro, accel in zip(
+            samples.stamps_ns.tolist(), samples.gyro.tolist(), samples.accel.tolist(), strict=True
         )
     ]
 

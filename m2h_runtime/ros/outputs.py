@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from m2h_runtime.errors import SinkError
+from m2h_runtime.imu.feed import ImuFeed
 from m2h_runtime.ros import cdr
 from m2h_runtime.ros.endpoints import make_publisher
 from m2h_runtime.ros.messages import NEED_CAMERA, TYPES, encode, header_of, imu_messages
@@ -64,6 +66,7 @@ class RosSink(Sink):
         self._node = node
         self._health = health or _to_log
         self._without_camera = False
+        self._imu = ImuFeed()
         self._publishers: dict[str, Any] = {}
         self._clock: Any = None
         try:
@@ -98,6 +101,7 @@ class RosSink(Sink):
         frame = observation.frame
         if self._clock is not None:
             self._clock.publish(cdr.clock(frame.stamp_ns))
+        samples = self._imu.new(observation.imu, frame.stamp_ns) if observation.imu is not None else None
         if not (wanted := self.wanted()):
             return
         view = self.profile.view(frame, observation.perception, observation.fit, observation.depth_factor)
@@ -105,17 +109,19 @@ class RosSink(Sink):
         messages = [
             (output, encode(output, view, self.profile, header)) for output in self._possible(wanted, view)
         ]
-        if "imu" in wanted and frame.imu is not None:
-            messages += [("imu", message) for message in imu_messages(frame.imu)]
+        if "imu" in wanted and samples is not None:
+            messages += [("imu", message) for message in imu_messages(samples)]
         for output, message in messages:  # all at once: each one wakes readers, who want the CPU, too
             self._publishers[output].publish(message)
 
     def _possible(self, wanted: list[str], view: View) -> list[str]:
         """Without the IMU, which has stamps of its own, and what needs intrinsics that are unknown."""
         lacking = [output for output in wanted if output in NEED_CAMERA and view.camera is None]
-        if bool(lacking) != self._without_camera:
-            self._without_camera = bool(lacking)
-            self._health(_no_camera([self.topics[output] for output in lacking]) if lacking else None)
+        if lacking:  # said with each frame: whoever listens knows what is new
+            self._health(_no_camera([self.topics[output] for output in lacking]))
+        elif self._without_camera:
+            self._health(None)
+        self._without_camera = bool(lacking)
         return [output for output in wanted if output != "imu" and output not in lacking]
 
     def close(self) -> None:
@@ -142,6 +148,7 @@ def _no_camera(topics: list[str]) -> str:
     )
 
 
+@lru_cache(maxsize=32)  # once for each text
 def _to_log(text: str | None) -> None:
     if text:
         _log.warning("%s", text)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from m2h_runtime.calibration.fit import Fit
     from m2h_runtime.frame import Frame
+    from m2h_runtime.imu.track import ImuTrack
     from m2h_runtime.perception import Perception
 
 
@@ -29,6 +30,7 @@ class Observation:
         fit: how the frame's image and the engine's lie on each other.
         depth_factor: what `perception.depth` is to be multiplied by to be metres of this camera.
         source_frame: the frame as the source delivered it, before rectification.
+        imu: the source's IMU, for sinks that hand its samples on (`ImuFeed`); None if it has none.
     """
 
     frame: Frame
@@ -37,6 +39,7 @@ class Observation:
     fit: Fit
     depth_factor: float
     source_frame: Frame
+    imu: ImuTrack | None = None
 
 
 class Sink(ABC):

@@ -15,6 +15,7 @@ import numpy as np
 from m2h_runtime.errors import InputError, SinkError
 from m2h_runtime.files import reason
 from m2h_runtime.imu import so3
+from m2h_runtime.imu.feed import ImuFeed
 from m2h_runtime.libraries import require
 from m2h_runtime.ros import cdr
 from m2h_runtime.ros.messages import (
@@ -27,7 +28,6 @@ from m2h_runtime.ros.messages import (
     encode,
     header_of,
     imu_messages,
-    new_samples,
 )
 from m2h_runtime.ros.profiles import absolute
 from m2h_runtime.sinks.base import Sink, check_writable
@@ -92,6 +92,7 @@ class McapSink(Sink):
         self._writer: Any = None
         self._schemas: dict[str, int] = {}
         self._channels: dict[str, int] = {}
+        self._imu = ImuFeed()
 
     def write(self, observation: Observation) -> None:
         """Append the messages of one frame."""
@@ -102,8 +103,8 @@ class McapSink(Sink):
             if self._writer is None:
                 self._open(view)
             self._write_input(observation.source_frame)
-            if observation.frame.imu is not None:
-                self._write_imu(observation.frame.imu)
+            if observation.imu is not None:
+                self._write_imu(self._imu.new(observation.imu, observation.frame.stamp_ns))
             self._write_outputs(view)
         except OSError as error:
             raise self._failed(error) from error
@@ -135,11 +136,11 @@ class McapSink(Sink):
                 TF, TF_TYPE, frame.stamp_ns, _pose(frame.stamp_ns, frame.frame_id, frame.world_from_camera)
             )
 
-    def _write_imu(self, window: ImuWindow) -> None:
-        stamps_ns = window.stamps_ns[
-            new_samples(window)
-        ].tolist()  # on the camera's clock: in order with the frames
-        for stamp_ns, message in zip(stamps_ns, imu_messages(window), strict=True):
+    def _write_imu(self, samples: ImuWindow | None) -> None:
+        if samples is None:
+            return
+        stamps_ns = samples.stamps_ns.tolist()  # on the camera's clock: in order with the frames
+        for stamp_ns, message in zip(stamps_ns, imu_messages(samples), strict=True):
             self._add(self._profile.imu_topic, IMU, stamp_ns, message)
 
     def _write_outputs(self, view: View) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from stand_ins import Clock, Keep, NumpyEngine
 from tiny_engine import picture
 
+from m2h_runtime.calibration.calibration import Calibration
+from m2h_runtime.calibration.camera import CameraModel
 from m2h_runtime.errors import EngineError
 from m2h_runtime.frame import Frame
 from m2h_runtime.pipeline import Health, Level, Pipeline
 from m2h_runtime.pipeline.guard import FAILED
-from m2h_runtime.pipeline.loop import HANG_S, LATE, OUT_OF_ORDER, SILENCE_S, START_S
+from m2h_runtime.pipeline.loop import HANG_S, LATE, MISFIT, OUT_OF_ORDER, SILENCE_S, STALE, START_S
 from m2h_runtime.sources import EndOfStream, Source
 
 if TYPE_CHECKING:
@@ -120,6 +123,41 @@ def test_a_live_engine_that_fails_costs_frames_only(tiny_engine: Path) -> None:
     assert seen == [0, 1, *range(4, 19)]
     assert pipeline.counts.lost == {FAILED: 2}
     assert levels(list(pipeline.health.transitions), "engine") == [Level.FAILED, Level.OK]
+
+
+def test_a_frame_that_grew_old_in_a_stalled_engine_is_not_published(tiny_engine: Path) -> None:
+    clock = Clock()
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(1)
+        clock.forward(1500 if len(calls) == 3 else 20)
+
+    source, keep = Stamps(clock, [1.0, 2.0, 3.0, 4.0, 5.0]), Keep()
+    pipeline = Pipeline(source, NumpyEngine(tiny_engine, work), [keep], clock=clock, max_age_s=0.3)
+    source.pipeline = pipeline
+    pipeline.run()
+    assert keep.sequences == [0, 1, 3, 4]
+    assert pipeline.counts.lost == {STALE: 1}
+    assert "one frame took 1.5 s" in str(list(pipeline.health.transitions))
+
+
+def test_frames_of_a_shape_that_was_not_calibrated_are_lost_and_told(tiny_engine: Path) -> None:
+    class Sizes(Stamps):
+        def read(self, timeout_s: float) -> Frame | None:
+            frame = super().read(timeout_s)
+            odd = frame is not None and frame.sequence == 1
+            return replace(frame, image=picture(0, (64, 90))) if odd and frame else frame
+
+    clock = Clock()
+    source, keep = Sizes(clock, [1.0, 2.0, 3.0]), Keep()
+    calibration = Calibration(CameraModel(96, 64, 80.0, 80.0, 47.5, 31.5))
+    pipeline = Pipeline(source, NumpyEngine(tiny_engine), [keep], clock=clock, calibration=calibration)
+    source.pipeline = pipeline
+    pipeline.run()
+    assert keep.sequences == [0, 2]
+    assert pipeline.counts.lost == {MISFIT: 1}
+    assert pipeline.health.worst().level == Level.FAILED
 
 
 class Silent(Source):

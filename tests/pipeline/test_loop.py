@@ -341,3 +341,20 @@ def test_a_sink_that_is_stuck_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> 
     outlet.end()
     gate.set()
     outlet._thread.join(10)
+
+
+def test_figures_can_be_asked_for_while_they_are_made() -> None:
+    samples = Samples(window=1000)
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            samples.summary()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for value in range(100_000):
+        samples.add(value)
+    ended.set()
+    asking.join()
+    assert samples.count == 100_000

@@ -242,8 +242,8 @@ def test_a_topic_that_falls_silent_is_reported_and_taken_up_again(
     wait_for(lambda: node.depths and node.said() is not None and node.said().level == OK)
     camera.on = False
     wait_for(lambda: node.said().level == ERROR)
-    assert "no frame for 2 s" in node.said("pace").message
-    assert "has a publisher, but no image has come" in node.said("source").message
+    wait_for(lambda: "no frame for 2 s" in node.said("pace").message)
+    wait_for(lambda: "has a publisher, but no image has come" in node.said("source").message)
     camera.on = True
     back = time.monotonic()
     wait_for_frames(node, 2)

@@ -13,7 +13,7 @@ import pytest
 from ros_helpers import SIZE, SteadyCamera, make_frame, observed, pixels, wait_for
 
 from m2h_runtime.errors import InputError, SinkError
-from m2h_runtime.imu.window import ImuWindow
+from m2h_runtime.imu.track import ImuCalibration, ImuTrack
 from m2h_runtime.pipeline import Pipeline
 from m2h_runtime.ros.messages import TYPES
 from m2h_runtime.ros.outputs import RosSink
@@ -168,12 +168,13 @@ def test_imu_samples_are_republished_with_their_own_stamps(
     sink = RosSink(session.node, load_profile())
     reader = receiver(sink, ["depth", "imu"], "--idle", "0.7")
     frame = make_frame(1)
-    times = frame.stamp_ns + np.array([-10, -7, -2, 0]) * 10_000_000
-    window = ImuWindow(
-        times, np.ones((4, 3)), np.ones((4, 3)), np.array([False, True, True, False]), time_offset_ns=500
-    )
-    sink.write(observed(engine, replace(frame, imu=window)))
-    assert reader.result()["imu_stamps"] == [int(times[1]) + 500, int(times[2]) + 500]
+    track = ImuTrack(ImuCalibration(time_offset_s=5e-7))
+    sink.write(replace(observed(engine, frame), imu=track))
+    for index in range(4):
+        track.push(frame.stamp_ns + 500 + 10_000_000 * (index + 1), (0, 0, 0), (0, 0, 9.8))
+    later = replace(make_frame(2), stamp_ns=frame.stamp_ns + 35_000_000)
+    sink.write(replace(observed(engine, later), imu=track))
+    assert reader.result()["imu_stamps"] == [frame.stamp_ns + 500 + 10_000_000 * i for i in (1, 2, 3)]
     sink.close()
 
 

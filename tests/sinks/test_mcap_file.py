@@ -21,7 +21,7 @@ from m2h_runtime.calibration.camera import CameraModel
 from m2h_runtime.calibration.fit import Fit
 from m2h_runtime.errors import InputError, SinkError
 from m2h_runtime.frame import Frame
-from m2h_runtime.imu.window import ImuWindow
+from m2h_runtime.imu.track import ImuCalibration, ImuTrack
 from m2h_runtime.ros.profiles import load_profile
 from m2h_runtime.sinks.base import Observation
 from m2h_runtime.sinks.mcap_file import McapSink, check_mcap_path
@@ -45,11 +45,14 @@ def engine(tiny_engine: Path) -> Iterator[Engine]:
         yield opened
 
 
-def window(index: int) -> ImuWindow:
-    """Four samples, the first and the last of them made up at the frames' stamps."""
-    stamps = START_NS + (index - 1) * PERIOD_NS + np.array([0, 30, 70, 100], np.int64) * 1_000_000
-    gyro = np.full((4, 3), index, np.float64)
-    return ImuWindow(stamps, gyro, gyro + 9, np.array([False, True, True, False]), time_offset_ns=5)
+def track(frames: int) -> ImuTrack:
+    """Two samples before each frame, on a clock that is 5 ns ahead."""
+    filled = ImuTrack(ImuCalibration(time_offset_s=5e-9))
+    for index in range(frames):
+        for part in (30, 70):
+            stamp_ns = START_NS + (index - 1) * PERIOD_NS + part * 1_000_000 + 5
+            filled.push(stamp_ns, [index] * 3, [index + 9] * 3)
+    return filled
 
 
 def observed(engine: Engine, frame: Frame) -> Observation:
@@ -65,14 +68,15 @@ def observation(engine: Engine, index: int) -> Observation:
     image = picture(index, SIZE)
     return observed(
         engine,
-        Frame(image, stamp_ns, index, "cam", camera=CAMERA, imu=window(index), world_from_camera=pose),
+        Frame(image, stamp_ns, index, "cam", camera=CAMERA, world_from_camera=pose),
     )
 
 
 def recorded(path: Path, engine: Engine, frames: int = 3, **options: Any) -> Path:
     sink = McapSink(path, **({"profile": PLAIN} | options))
+    samples = track(frames)
     for index in range(frames):
-        sink.write(observation(engine, index))
+        sink.write(replace(observation(engine, index), imu=samples))
     sink.close()
     return path
 
@@ -114,9 +118,9 @@ def test_the_imu_keeps_its_own_stamps_and_its_border_samples_are_left_out(
 ) -> None:
     samples = by_rosbags(recorded(tmp_path / "run.mcap", engine))["/camera/imu"]
     logged = [log_ns - START_NS for log_ns, _ in samples]
-    assert logged == [-70_000_000, -30_000_000, 30_000_000, 70_000_000, 130_000_000, 170_000_000]
+    assert logged == [30_000_000, 70_000_000, 130_000_000, 170_000_000]
     own = [message.header.stamp.sec * 10**9 + message.header.stamp.nanosec for _, message in samples]
-    assert [stamp - log_ns for stamp, (log_ns, _) in zip(own, samples, strict=True)] == [5] * 6
+    assert [stamp - log_ns for stamp, (log_ns, _) in zip(own, samples, strict=True)] == [5] * 4
     assert samples[-1][1].linear_acceleration.x == 11
 
 
