@@ -169,7 +169,7 @@ def bare(sink: Measured, engine: Engine, outputs: tuple[str, ...], frames: int) 
     return spent
 
 
-def overhead(rounds: int, frames: int) -> dict[str, object]:
+def overhead(rounds: int, frames: int, backend: str, threads: int | None) -> dict[str, object]:
     """p50 and p99 per set of outputs, over all rounds, and what the receivers accepted."""
     profile = load_profile("default")
     everything = tuple(name for name in profile.outputs if name not in ("imu", "points"))
@@ -182,7 +182,7 @@ def overhead(rounds: int, frames: int) -> dict[str, object]:
     share: dict[str, list[float]] = {name: [] for name in sets}
     floor: dict[str, list[float]] = {name: [] for name in sets}
     with (
-        open_engine(ENGINE) as engine,
+        open_engine(ENGINE, backend, threads=threads) as engine,
         RosSession("m2h") as session,
         tempfile.TemporaryDirectory() as scratch,
     ):
@@ -200,7 +200,7 @@ def overhead(rounds: int, frames: int) -> dict[str, object]:
                 sink.abort()
                 reader.process.wait(60)
                 print(
-                    f"round {turn + 1}, {name}: p50 {median(sink.overhead_ms[WARM_UP:]):.2f} ms, bare "
+                    f"round {turn + 1}, {name}: p50 {median(spent[name]):.2f} ms, bare "
                     f"{median(floor[name]):.2f} ms, accepted {100 * share[name][-1]:.1f} %",
                     flush=True,
                 )
@@ -345,6 +345,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--topic", default="/camera/color/image_raw")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--threads", type=int, help="of the engine")
+    parser.add_argument("--name", help="of the result in the JSON (default: the part's)")
     parser.add_argument("--out", type=Path, help="JSON file; the other part in it is kept")
     args = parser.parse_args()
     cv2.setNumThreads(1)  # as m2h-run does
@@ -352,12 +355,15 @@ def main() -> None:
     if args.part == "play":
         play(args.topic, OVERLOAD_HZ, args.seconds)
         return
-    result = overhead(args.rounds, args.frames) if args.part == "overhead" else overload(args.minutes)
+    if args.part == "overhead":
+        result = overhead(args.rounds, args.frames, args.backend, args.threads)
+    else:
+        result = overload(args.minutes)
     result["machine"] = facts()
     print(json.dumps({k: v for k, v in result.items() if k != "machine"}, indent=1))
     if args.out is not None:
         kept = json.loads(args.out.read_text()) if args.out.exists() else {}
-        kept[args.part] = result
+        kept[args.name or args.part] = result
         args.out.write_text(json.dumps(kept, indent=1) + "\n")
 
 
