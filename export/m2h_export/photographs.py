@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from m2h_runtime.errors import InputError
 from m2h_runtime.calibration.fit import stretched
+from m2h_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
