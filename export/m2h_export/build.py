@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import onnx
 import torch
 
@@ -16,6 +17,7 @@ from m2h_export.checkpoints import check_fit, read_checkpoint
 from m2h_export.deploy.contract_stage import ContractGraph, published_graph
 from m2h_export.deploy.cost import gflop, node_count
 from m2h_export.deploy.graph import OPSET, export_graph
+from m2h_export.deploy.int8 import to_int8
 from m2h_export.deploy.network import DeployM2H
 from m2h_export.deploy.typed_fp16 import store_weights_as_fp16, to_fp16
 from m2h_export.models import M2H, build_model
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from m2h_export.models.cross_task import Mixing
@@ -64,7 +65,8 @@ class ExportSpec:
         model: one of `m2h_export.models.MODELS`.
         checkpoint: weight file, or None for random weights of `seed`.
         size: (H, W) of the engine's input, pixels.
-        precision: "fp32", or "fp16" for a typed FP16 graph with FP32 islands.
+        precision: "fp32"; "fp16" for a typed FP16 graph with FP32 islands; "int8" for one whose large layers are
+            quantised.
         target: what to make.
         out: the engine folder.
         compute_capability: of the GPU that a TensorRT-RTX plan is for, e.g. "8.6".
@@ -73,6 +75,7 @@ class ExportSpec:
         max_depth_m: clip the depth there, metres.
         normals_sign: factors that bring the network's normals into the camera optical frame.
         images: glob of pictures for the parity check; None takes scikit-image's.
+        calibration: glob of pictures to take int8 ranges from; None takes those of the parity check, mirrored.
         half_weights: store the weights of an fp32 graph as fp16.
         focal_px: fx, in pixels of `size`, of the camera that the weights learned metres with; None: unknown.
         mixing, ggfm: the paper's ablations.
@@ -82,7 +85,7 @@ class ExportSpec:
     model: str
     checkpoint: Path | None
     size: tuple[int, int]
-    precision: Literal["fp32", "fp16"]
+    precision: Literal["fp32", "fp16", "int8"]
     target: Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
     out: Path
     seed: int = 0
@@ -92,6 +95,7 @@ class ExportSpec:
     max_depth_m: float | None = None
     normals_sign: tuple[int, int, int] = (1, 1, 1)
     images: str | None = None
+    calibration: str | None = None
     half_weights: bool = False
     focal_px: float | None = None
     mixing: Mixing | None = None
@@ -163,10 +167,16 @@ def check_spec(spec: ExportSpec) -> None:
         raise InputError(
             f"{spec.out}: not empty and no engine; choose another --out, nothing there is overwritten"
         )
-    if spec.half_weights and spec.precision == "fp16":
+    if spec.half_weights and spec.precision != "fp32":
         raise InputError(
-            "--half-weights is for --precision fp32; an fp16 graph has half-size weights already"
+            f"--half-weights is for --precision fp32; the weights of an {spec.precision} graph are small already"
         )
+    if spec.precision == "int8" and spec.target.startswith("tensorrt"):
+        raise InputError(
+            f"--target {spec.target}: int8 is for --target openvino; use --precision fp16 for it"
+        )
+    if spec.calibration is not None and spec.precision != "int8":
+        raise InputError("--calibration-images are for --precision int8")
     if spec.max_depth_m is not None and not spec.max_depth_m > 0.001:  # also true for NaN
         raise InputError(f"--max-depth {spec.max_depth_m}: has to be more than 0.001 metres")
     if spec.target.startswith("tensorrt"):
@@ -221,12 +231,24 @@ def deploy_graph(
             nodes = node_count(graph)
         elif spec.half_weights:
             graph = store_weights_as_fp16(graph)
+    if spec.precision == "int8":
+        graph = _quantised(spec, graph, steps)
+        nodes = node_count(graph)
     facts = GraphFacts(OPSET, nodes, nodes_before, round(cost, 2), round(gflop_before, 2))
     steps.say(
         f"graph: {facts.nodes_as_published} nodes, {facts.gflop_as_published} GFLOP as published; "
         f"{facts.nodes} nodes, {facts.gflop} GFLOP rewritten, {spec.precision}"
     )
     return graph, facts
+
+
+def _quantised(spec: ExportSpec, graph: onnx.ModelProto, steps: Steps) -> onnx.ModelProto:
+    """The int8 graph. Without pictures of its own it is calibrated on mirrored ones, so that parity is on others."""
+    pictures = photographs(spec.size, spec.calibration or spec.images)
+    if spec.calibration is None:
+        pictures = [np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]
+    with steps.phase(f"int8 calibration on {len(pictures)} pictures", len(pictures)) as step:
+        return to_int8(graph, pictures, step)
 
 
 def _build(spec: ExportSpec, folder: Path, steps: Steps) -> Target:

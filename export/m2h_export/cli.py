@@ -40,7 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--size", required=True, type=network_size, metavar="HxW", help="input height × width, pixels"
     )
     parser.add_argument(
-        "--precision", choices=("fp32", "fp16"), default="fp32", help="default fp32; fp16 for GPUs"
+        "--precision",
+        choices=("fp32", "fp16", "int8"),
+        default="fp32",
+        help="default fp32; fp16 for GPUs; int8 (calibrated) for large networks on CPUs",
     )
     parser.add_argument(
         "--target",
@@ -71,6 +74,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--images", metavar="GLOB", help="pictures for the parity check (default: eight photographs)"
+    )
+    parser.add_argument(
+        "--calibration-images",
+        metavar="GLOB",
+        help="pictures to take the ranges of --precision int8 from (default: those of the parity check, mirrored)",
     )
     parser.add_argument(
         "--half-weights", action="store_true", help="store an fp32 graph's weights as fp16: half the file"
@@ -116,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
             max_depth_m=args.max_depth,
             normals_sign=args.normals_sign,
             images=args.images,
+            calibration=args.calibration_images,
             half_weights=args.half_weights,
             focal_px=args.focal_px,
             mixing=args.mixing,

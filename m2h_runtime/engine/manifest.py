@@ -93,7 +93,7 @@ class Manifest:
         contract: version of the engine contract, see `engine.contract`.
         name: the network, e.g. "m2h-small".
         size: (H, W) in pixels.
-        precision: of weights and activations in the graph.
+        precision: of weights and activations in the graph; "int8" is for its large layers, the others are fp32.
         label_space: names and colours of the class ids.
         depth_range_m: smallest and largest depth that the graph can give; None is no bound.
         normals_frame: frame of the normals; always the camera optical frame (x right, y down, z forward).
@@ -112,7 +112,7 @@ class Manifest:
     contract: int
     name: str
     size: tuple[int, int]
-    precision: Literal["fp32", "fp16"]
+    precision: Literal["fp32", "fp16", "int8"]
     label_space: LabelSpace
     depth_range_m: tuple[float, float | None]
     normals_frame: str
@@ -123,7 +123,7 @@ class Manifest:
     parity: Parity
     files: dict[str, FileFacts]
     tools: dict[str, str] = field(default_factory=dict)
-    weights: Literal["fp32", "fp16"] = "fp32"
+    weights: Literal["fp32", "fp16", "int8"] = "fp32"
     focal_px: float | None = None
 
     def write(self, folder: Path) -> None:

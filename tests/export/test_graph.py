@@ -16,13 +16,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from m2h_export.deploy.contract_stage import ContractGraph, reference_perception
-from m2h_export.deploy.cost import gflop, node_count, tensor_shapes
+from m2h_export.deploy.cost import gflop, multiply_adds, node_count, tensor_shapes
 from m2h_export.deploy.graph import check_contract
+from m2h_export.deploy.int8 import activation_scale, best_range, find_sites, quantised_weight, to_int8
 from m2h_export.deploy.typed_fp16 import store_weights_as_fp16, to_fp16
 from m2h_export.photographs import photographs
 from m2h_runtime.engine.contract import OUTPUT_NAMES, output_specs
 from m2h_runtime.engine.parity import compare, summary, violations
-from m2h_runtime.errors import ContractError
+from m2h_runtime.errors import ContractError, M2HError
 from m2h_runtime.label_space import default_label_space
 from m2h_runtime.perception import Perception
 
@@ -384,3 +385,56 @@ def test_logits_on_a_coarser_grid_give_the_nearest_decision() -> None:
 def test_normals_have_unit_length(traced: Traced, pictures: list[NDArray[np.uint8]]) -> None:
     (found,) = perceptions(traced.deploy, pictures[:1])
     assert np.abs(np.linalg.norm(found.normals, axis=-1) - 1).max() < 1e-5
+
+
+@pytest.fixture(scope="module")
+def quantised(traced: Traced, pictures: list[NDArray[np.uint8]]) -> onnx.ModelProto:
+    return to_int8(traced.deploy, [np.ascontiguousarray(picture[:, ::-1]) for picture in pictures])
+
+
+def test_int8_is_for_the_large_layers_only(traced: Traced, quantised: onnx.ModelProto) -> None:
+    shapes = tensor_shapes(traced.deploy)
+    sites = find_sites(traced.deploy)
+    whole = sum(2 * multiply_adds(node, shapes) for node in traced.deploy.graph.node)
+    assert sites
+    for site in sites:
+        assert 2 * multiply_adds(traced.deploy.graph.node[site.node], shapes) > 0.003 * whole
+    stored = {tensor.name: tensor for tensor in quantised.graph.initializer}
+    kinds = Counter(node.op_type for node in quantised.graph.node)
+    assert kinds["QuantizeLinear"] == len({site.activation for site in sites})
+    assert kinds["DequantizeLinear"] == kinds["QuantizeLinear"] + len({site.weight for site in sites})
+    for site in sites:
+        assert site.weight not in stored  # the float weights are gone from the file
+        assert stored[f"{site.weight}:int8"].data_type == TensorProto.INT8
+
+
+def test_int8_graph_keeps_its_parity(
+    traced: Traced, quantised: onnx.ModelProto, pictures: list[NDArray[np.uint8]]
+) -> None:
+    pairs = zip(perceptions(quantised, pictures), perceptions(traced.deploy, pictures), strict=True)
+    mean, worst = summary([compare(got, reference) for got, reference in pairs])
+    assert not violations(mean, worst, "int8")
+    assert violations(mean, worst, "fp32")  # it does compute in int8
+
+
+def test_ranges_clip_outliers_and_hold_zero() -> None:
+    values = np.random.default_rng(0).normal(3.0, 0.1, 100_000).astype(np.float32)
+    assert best_range(values)[0] == 0.0
+    low, high = best_range(np.append(values, np.float32(300.0)))
+    assert (low, 3.2 < high < 300.0) == (0.0, True)
+    scale, zero = activation_scale(-1.0, 3.0)
+    assert (round(-1.0 / scale) + zero, round(3.0 / scale) + zero) == (0, 255)
+
+
+def test_int8_weights_are_symmetric_per_output_channel() -> None:
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    weight[1] *= 100.0
+    values, scale = quantised_weight(weight, 0)
+    assert np.abs(values).max() == 127
+    error = np.abs(values * scale[:, None, None, None] - weight).max(axis=(1, 2, 3))
+    assert np.all(error <= 0.5001 * scale)  # a wide channel costs its neighbours nothing
+
+
+def test_int8_needs_pictures(traced: Traced) -> None:
+    with pytest.raises(M2HError, match="no calibration pictures"):
+        to_int8(traced.deploy, [])

@@ -19,7 +19,7 @@ def node_count(model: onnx.ModelProto) -> int:
 def gflop(model: onnx.ModelProto) -> float:
     """10⁹ operations of one run: 2 per multiply-add of convolutions and matrix products, nothing else."""
     shapes = tensor_shapes(model)
-    return sum(2 * _multiply_adds(node, shapes) for node in model.graph.node) / 1e9
+    return sum(2 * multiply_adds(node, shapes) for node in model.graph.node) / 1e9
 
 
 def tensor_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
@@ -32,7 +32,8 @@ def tensor_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _multiply_adds(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+def multiply_adds(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Multiply-adds of one convolution or matrix product; 0 for everything else."""
     if node.op_type == "Conv":  # weight (cout, cin / groups, *k): every output value is a product that long
         return math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
     if node.op_type == "ConvTranspose":  # weight (cin, cout / groups, *k): every input value goes there
