@@ -130,7 +130,9 @@ class Pipeline:
         self._on_perception = on_perception
         self._clock = clock
         self._capture = CaptureThread(source, clock)
-        self._outlets = [Outlet(sink, lossless=not source.live, clock=clock) for sink in sinks]
+        self._outlets = [
+            Outlet(sink, lossless=not (source.live or sink.lossy), clock=clock) for sink in sinks
+        ]
         self._faults = {part: Fault(self.health, part, clock) for part in ("frames", "deadline")}
         self._lost: Counter[str] = Counter()
         self._perceived = 0

@@ -59,11 +59,13 @@ class Outlet:
         self._thread.start()
 
     def offer(self, observation: Observation) -> None:
-        """Hand over one observation; a sink that broke takes none.
+        """Hand over one observation; a sink that broke takes none, nor does one that nobody looks at.
 
         Raises:
             SinkError: a recording's sink took nothing for `STUCK_S`.
         """
+        if not self.sink.wanted:
+            return
         with self._changed:
             if len(self._queue) >= self.sink.queue:
                 if self._lossless:

@@ -80,7 +80,7 @@ class RosSink(Sink):
             raise
         self.topics = {output: str(publisher.topic_name) for output, publisher in self._publishers.items()}
 
-    def wanted(self) -> list[str]:
+    def subscribed(self) -> list[str]:
         """The outputs that somebody reads now."""
         return [name for name, its in self._publishers.items() if its.get_subscription_count()]
 
@@ -102,7 +102,7 @@ class RosSink(Sink):
         if self._clock is not None:
             self._clock.publish(cdr.clock(frame.stamp_ns))
         samples = self._imu.new(observation.imu, frame.stamp_ns) if observation.imu is not None else None
-        if not (wanted := self.wanted()):
+        if not (wanted := self.subscribed()):
             return
         view = self.profile.view(frame, observation.perception, observation.fit, observation.depth_factor)
         header = header_of(view)

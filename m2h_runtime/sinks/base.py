@@ -54,6 +54,13 @@ class Sink(ABC):
     """So many observations wait for it; 1: the newest wins, so that it never works on an old one."""
     disposable: ClassVar[bool] = False
     """True: what it has not written when a live run ends is worth nothing any more."""
+    lossy: ClassVar[bool] = False
+    """True: it never makes a recording wait; it only shows, so the newest observations do."""
+
+    @property
+    def wanted(self) -> bool:
+        """False while nobody looks: the pipeline hands it nothing and does not wake its thread."""
+        return True
 
     @abstractmethod
     def write(self, observation: Observation) -> None:
