@@ -29,6 +29,7 @@ demo: $(VENV)/.demo
 
 # Training forks and spawns: with every inference library's thread pool in the same process it crashed once in three runs.
 test: $(VENV)/.test $(COLCON)/.ready
+	@tools/install_chromium.sh || echo "the dashboard's browser tests are skipped" >&2
 	PATH=$(PATH):$(abspath $(COLCON))/bin $(BIN)/python -m pytest --ignore tests/training
 	$(BIN)/python -m pytest tests/training
 

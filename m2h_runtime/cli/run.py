@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from m2h_runtime.ros.session import RosSession
     from m2h_runtime.sinks import Sink
     from m2h_runtime.sources import Source
+    from m2h_runtime.web import Dashboard
 
 NODE = "m2h"
 MAX_AGE_S = 1.0
@@ -84,6 +85,7 @@ class Run:
     source: Source
     engine: Engine
     pipeline: Pipeline
+    dashboard: Dashboard | None = None
 
     def __init__(self, args: argparse.Namespace, folder: Path, started_ns: int) -> None:
         from m2h_runtime.cli.status import StatusLine
@@ -113,6 +115,7 @@ class Run:
 
         args = self.args
         profile = load_profile(args.profile or "default")
+        self.dashboard = stack.enter_context(_dashboard(args.web)) if args.web else None
         session = stack.enter_context(_session(args, ros_args)) if args.ros or args.topic else None
         source = open_source(self.spec, self.health, self.calibration, session and session.node)
         self.source = source
@@ -129,12 +132,14 @@ class Run:
             sinks.insert(
                 0, RosSink(session.node, profile, publish_clock=clock, health=teller(self.health, "outputs"))
             )
+        if self.dashboard is not None:
+            sinks += self.dashboard.sinks
         self.pipeline = Pipeline(
             source,
             engine,
             sinks,
             frame_limit=args.frames,
-            on_perception=self.status.update,
+            on_perception=self._perceived,
             health=self.health,
             fit=args.fit,
             calibration=self.calibration,
@@ -145,8 +150,15 @@ class Run:
         )
         if session is not None and args.ros:
             self._diagnose(stack, session)
-        _announce(source, engine, session, args)
+        if self.dashboard is not None:
+            self.dashboard.attach(self.pipeline, source, engine, profile)
+        _announce(source, engine, session, self.dashboard, args)
         return self
+
+    def _perceived(self, pipeline: Pipeline) -> None:
+        self.status.update(pipeline)
+        if self.dashboard is not None:
+            self.dashboard.perceived(pipeline)
 
     def _diagnose(self, stack: ExitStack, session: RosSession) -> None:
         from m2h_runtime.pipeline.figures import figures
@@ -296,7 +308,20 @@ def _session(args: argparse.Namespace, ros_args: Sequence[str]) -> RosSession:
     return RosSession(NODE, namespace=args.namespace or "", args=ros_args)
 
 
-def _announce(source: Source, engine: Engine, session: RosSession | None, args: argparse.Namespace) -> None:
+def _dashboard(address: str) -> Dashboard:
+    from m2h_runtime.web import Dashboard, parse_address
+
+    host, port = parse_address(address)
+    return Dashboard(host, port)
+
+
+def _announce(
+    source: Source,
+    engine: Engine,
+    session: RosSession | None,
+    dashboard: Dashboard | None,
+    args: argparse.Namespace,
+) -> None:
     manifest = engine.manifest
     lines = [
         f"source: {source.describe()}",
@@ -310,6 +335,8 @@ def _announce(source: Source, engine: Engine, session: RosSession | None, args: 
     if session is not None:
         name = session.node.get_fully_qualified_name()
         lines.append(f"ros: node {name}, profile {args.profile or 'default'}; {session.transport}")
+    if dashboard is not None:
+        lines.append(f"web: {dashboard.url}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 

@@ -96,7 +96,7 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--realtime",
         action=argparse.BooleanOptionalAction,
-        help="play a recording at its own pace, like a camera (default: only with --ros)",
+        help="play a recording at its own pace, like a camera (default: only with --ros and --web)",
     )
     group.add_argument("--loop", action="store_true", help="start a recording again at its end, for ever")
     group.add_argument(
@@ -144,6 +144,11 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         help="FILE.mp4: annotated video; FILE.mcap: inputs and outputs as ROS 2 messages",
     )
     group.add_argument("--sheet", metavar="FILE.png", type=Path, help="contact sheet of a handful of frames")
+    group.add_argument(
+        "--web",
+        metavar="[HOST:]PORT",
+        help="live page for a browser, for this machine only unless HOST, as in 0.0.0.0:8080, opens it to others",
+    )
     group.add_argument(
         "--report", metavar="FILE.json", type=Path, help="figures of the run, as in the final table"
     )
@@ -210,7 +215,7 @@ def check_options(args: argparse.Namespace, ros_args: Sequence[str]) -> None:
             raise InputError(f"{_option(name)} goes with {_listed(applies)} only, not with --{source}")
     if args.max_age is not None and not _is_live(args):
         raise InputError(
-            "--max-age goes with live sources, and with recordings that are played by --realtime or --ros"
+            "--max-age goes with live sources, and with recordings that are played by --realtime, --ros or --web"
         )
     if is_stream(args) and (args.loop or args.realtime is not None):
         raise InputError(f"{args.video}: is a live stream; --loop and --realtime go with recordings")
@@ -228,8 +233,8 @@ def _is_live(args: argparse.Namespace) -> bool:
 
 
 def _paced(args: argparse.Namespace) -> bool:
-    """Robots expect a recording at its own pace; whoever makes a video wants every frame."""
-    return bool(args.ros if args.realtime is None else args.realtime)
+    """Robots and people who watch expect a recording at its own pace; whoever makes a video wants every frame."""
+    return bool(args.ros or args.web if args.realtime is None else args.realtime)
 
 
 def _records_messages(args: argparse.Namespace) -> bool:
