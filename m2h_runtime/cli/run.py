@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from m2h_runtime.calibration.calibration import Calibration
     from m2h_runtime.engine import Engine
-    from m2h_runtime.pipeline import Pipeline, Transition
+    from m2h_runtime.pipeline import Health, Pipeline, Transition
     from m2h_runtime.ros.session import RosSession
     from m2h_runtime.sinks import Sink
     from m2h_runtime.sources import Source
@@ -123,7 +123,7 @@ class Run:
         engine = self.engine = self._open_engine()
         stack.callback(self._close_engine)
         profile.labels(engine.manifest.label_space)  # a table that is missing is missed now
-        sinks = open_sinks(args, engine, source)
+        sinks = open_sinks(args, engine, source, self.health)
         if session is not None and args.ros:
             from m2h_runtime.ros.outputs import RosSink
             from m2h_runtime.sources.opening import teller
@@ -152,7 +152,7 @@ class Run:
             self._diagnose(stack, session)
         if self.dashboard is not None:
             self.dashboard.attach(self.pipeline, source, engine, profile)
-        _announce(source, engine, session, self.dashboard, args)
+        _announce(source, engine, session, [*_viewers(self.dashboard, sinks)], args)
         return self
 
     def _perceived(self, pipeline: Pipeline) -> None:
@@ -260,6 +260,10 @@ def check_outputs(args: argparse.Namespace) -> None:
             check(path)
             if path.resolve() in inputs:
                 raise InputError(f"{path}: is the input; choose another name for the output")
+    if args.rerun is not None:
+        from m2h_runtime.sinks.rerun_sink import check_rerun
+
+        check_rerun(args.rerun)
 
 
 def check_record_path(path: Path) -> None:
@@ -274,8 +278,8 @@ def check_record_path(path: Path) -> None:
     (check_mcap_path if path.suffix == ".mcap" else check_video_path)(path)
 
 
-def open_sinks(args: argparse.Namespace, engine: Engine, source: Source) -> list[Sink]:
-    """The files that the options name."""
+def open_sinks(args: argparse.Namespace, engine: Engine, source: Source, health: Health) -> list[Sink]:
+    """The files that the options name, and a server for Rerun, which is open from now on."""
     from m2h_runtime.ros.profiles import load_profile
     from m2h_runtime.sinks import ContactSheetSink, VideoFileSink
     from m2h_runtime.sinks.mcap_file import McapSink
@@ -287,6 +291,14 @@ def open_sinks(args: argparse.Namespace, engine: Engine, source: Source) -> list
         sinks.append(VideoFileSink(args.record, engine.manifest, engine.backend, source.fps))
     if args.sheet is not None:
         sinks.append(ContactSheetSink(args.sheet, engine.manifest, engine.backend))
+    if args.rerun is not None:
+        from m2h_runtime.sinks.rerun_sink import RerunFileSink, RerunServerSink, rerun_target
+
+        target = rerun_target(args.rerun)
+        if isinstance(target, Path):
+            sinks.append(RerunFileSink(target, engine.manifest, engine.backend, health))
+        else:
+            sinks.append(RerunServerSink(target, engine.manifest, engine.backend, health))
     return sinks
 
 
@@ -315,11 +327,26 @@ def _dashboard(address: str) -> Dashboard:
     return Dashboard(host, port)
 
 
+def _viewers(dashboard: Dashboard | None, sinks: Sequence[Sink]) -> Iterator[str]:
+    """Where to look at the run, a line each."""
+    from m2h_runtime.sinks.rerun_sink import DEFAULT_HOST, RerunServerSink
+
+    if dashboard is not None:
+        yield f"web: {dashboard.url}"
+    for sink in sinks:
+        if isinstance(sink, RerunServerSink):
+            host = sink.address.host
+            open_to_all = (
+                "" if host == DEFAULT_HOST else "; no password: whoever reaches the port sees the camera"
+            )
+            yield f"rerun: rerun {sink.address.url}{open_to_all}"
+
+
 def _announce(
     source: Source,
     engine: Engine,
     session: RosSession | None,
-    dashboard: Dashboard | None,
+    viewers: Sequence[str],
     args: argparse.Namespace,
 ) -> None:
     manifest = engine.manifest
@@ -335,8 +362,7 @@ def _announce(
     if session is not None:
         name = session.node.get_fully_qualified_name()
         lines.append(f"ros: node {name}, profile {args.profile or 'default'}; {session.transport}")
-    if dashboard is not None:
-        lines.append(f"web: {dashboard.url}")
+    lines += viewers
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 

@@ -150,6 +150,11 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         help="live page for a browser, for this machine only unless HOST, as in 0.0.0.0:8080, opens it to others",
     )
     group.add_argument(
+        "--rerun",
+        metavar="FILE.rrd|[HOST:]PORT",
+        help="record for Rerun, or serve Rerun viewers (default host: 127.0.0.1)",
+    )
+    group.add_argument(
         "--report", metavar="FILE.json", type=Path, help="figures of the run, as in the final table"
     )
 

@@ -16,6 +16,10 @@ ABSENT = (
     "pycuda",
     "cuda",
     "onnx",
+    "aiohttp",
+    "matplotlib",
+    "pynvml",
+    "rerun",
 )
 HEAVY = ("numpy", "cv2", "yaml", "rich")
 
