@@ -8,6 +8,17 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+PACKAGES = (
+    "numpy",
+    "torch",
+    "onnxruntime",
+    "openvino",
+    "opencv-python-headless",
+    *("onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "cuda-python", "triton"),
+    *("nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cublas-cu12", "nvidia-cublas"),
+)
+"""Whose versions are told where they are installed."""
+
 
 def facts() -> dict[str, object]:
     """CPU, cores, memory, system and versions; nothing that names a person or a network."""
@@ -19,7 +30,7 @@ def facts() -> dict[str, object]:
         (line.split(":", 1)[1].split() for line in info.splitlines() if line.startswith("flags")), []
     )
     packages = {}
-    for name in ("numpy", "torch", "onnxruntime", "openvino", "opencv-python-headless"):
+    for name in PACKAGES:
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
