@@ -58,7 +58,8 @@ FORMS: dict[str, dict[str, Any]] = {  # arguments of torch_forms.Form
 }
 BACKENDS = ("onnxruntime-cpu", "openvino", "openvino-bf16")
 PUBLISHED = tuple(f"published-{name}" for name in BACKENDS)
-CONTESTANTS = (*FORMS, *PUBLISHED, *BACKENDS)
+INT8 = ("int8-openvino", "int8-openvino-bf16")
+CONTESTANTS = (*FORMS, *PUBLISHED, *BACKENDS, *INT8)
 PEAKS = ("peak-fp32", "peak-bf16")
 
 
@@ -78,11 +79,22 @@ class Contestant:
             self.infer, self.numerics = partial(perceive, graph), form.precision
             self.step = torch.inference_mode()(partial(graph.network, picture))
             return
-        backend = backend_class(name.removeprefix("published-"))
-        folder = as_published(engine) if name in PUBLISHED else engine
+        backend = backend_class(backend_of(name))
+        folder = as_published(engine) if name in PUBLISHED else in_int8(engine) if name in INT8 else engine
         opened = backend.open(folder, read_manifest(engine), threads)
-        self.infer, self.numerics = opened.infer, opened.numerics or "fp32"
+        self.infer = opened.infer
+        self.numerics = "int8" if name in INT8 else opened.numerics or "fp32"
         self.step = partial(opened.infer, image)
+
+
+def backend_of(name: str) -> str:
+    """The backend that a contestant runs on."""
+    return name.removeprefix("published-").removeprefix("int8-")
+
+
+def in_int8(engine: Path) -> Path:
+    """Where the int8 engine of the same network lies."""
+    return engine.with_name(f"{engine.name}-int8")
 
 
 def as_published(engine: Path) -> Path:
@@ -135,9 +147,11 @@ def one_model(model: str, args: argparse.Namespace) -> dict[str, Any]:
     """Prove, then take turns. Returns the rows, the peaks and who is missing."""
     engine = exported((args.engines / model).resolve(), model, SIZE)
     fitting = possible_backends(engine, BACKENDS)
-    names = [n for n in args.contestants if n in FORMS or n.removeprefix("published-") in fitting]
+    names = [n for n in args.contestants if n in FORMS or backend_of(n) in fitting]
     if any(name in PUBLISHED for name in names):
         export_as_published(model, engine)
+    if any(name in INT8 for name in names):
+        exported(in_int8(engine), model, SIZE, "--precision", "int8", "--target", "openvino")
     with tempfile.TemporaryDirectory() as scratch:
         process = partial(
             own_process,
@@ -170,7 +184,7 @@ def one_model(model: str, args: argparse.Namespace) -> dict[str, Any]:
     peaks_ms = {name: times.pop(name) for name in PEAKS}
     rows = compared(times, "eager")
     for name, row in rows.items():
-        rewritten = name in BACKENDS or name.startswith("rewritten")
+        rewritten = name in (*BACKENDS, *INT8) or name.startswith("rewritten")
         row |= {"gflop": cost.gflop if rewritten else cost.gflop_as_published, "proof": proofs[name]}
     return {"rows": rows, "peaks": peaks(peaks_ms), "missing": missing}
 
@@ -223,11 +237,11 @@ def main() -> None:
         "machine": facts(),
         "size": list(SIZE),
         "threads": args.threads,
-        **{key: kept.get(key, {}) for key in ("models", "peaks", "missing")},
+        **{key: kept.get(key, {}) for key in ("models", "peaks", "missing", "commands")},
     }
     for model in args.models:
         found = one_model(model, args)
-        result["models"][model] = found["rows"]
+        result["models"][model], result["commands"][model] = found["rows"], result["command"]
         result["peaks"][model], result["missing"][model] = found["peaks"], found["missing"]
         if args.out:
             args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -133,11 +133,11 @@ def possible_backends(engine: Path, wanted: Iterable[str]) -> list[str]:
     return [name for name in wanted if reasons[name] is None]
 
 
-def exported(engine: Path, model: str, size: tuple[int, int]) -> Path:
+def exported(engine: Path, model: str, size: tuple[int, int], *options: str) -> Path:
     """The engine folder, made with random weights if it is not there: `m2h-export` proves its agreement."""
     if not (engine / "manifest.yaml").is_file():
         command = [sys.executable, "-m", "m2h_export.cli", "--model", model, "--random-weights"]
-        command += ["--size", f"{size[0]}x{size[1]}", "--out", str(engine.resolve())]
+        command += ["--size", f"{size[0]}x{size[1]}", "--out", str(engine.resolve()), *options]
         subprocess.run(command, check=True, cwd=ROOT)
     return engine
 

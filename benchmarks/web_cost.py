@@ -59,6 +59,7 @@ def run(way: str, clip: Path, frames: int, backend: str, scratch: Path) -> dict[
     """One run: its FPS, and what a viewer got."""
     report = scratch / "report.json"
     command = [sys.executable, "-m", "m2h_runtime.cli.run", "--video", clip, "--loop", "--frames", frames]
+    command += ["--no-realtime"]  # --web alone would play the clip at its own pace
     command += ["--engine", ENGINE, "--backend", backend, "--report", report]
     viewer = None
     if way != "without":

@@ -30,8 +30,9 @@ def machine(result: dict[str, Any]) -> str:
 
 
 def command(result: dict[str, Any]) -> list[str]:
-    """The command of the result in a paragraph of its own."""
-    return ["", f"`{result['command']}`", ""]
+    """The command of the result in a paragraph of its own, or those that made its parts."""
+    commands = dict.fromkeys(result.get("commands", {}).values()) or [result["command"]]
+    return ["", *(line for text in commands for line in (f"`{text}`", ""))]
 
 
 def table(titles: list[str], rows: Iterable[Iterable[object]]) -> list[str]:

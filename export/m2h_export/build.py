@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import platform
 import resource
 from dataclasses import dataclass, replace
@@ -177,6 +178,10 @@ def check_spec(spec: ExportSpec) -> None:
         )
     if spec.calibration is not None and spec.precision != "int8":
         raise InputError("--calibration-images are for --precision int8")
+    if spec.calibration is not None and not glob.glob(spec.calibration, recursive=True):  # noqa: PTH207 (absolute patterns)
+        raise InputError(
+            f"--calibration-images {spec.calibration}: no file matches; quote a pattern such as 'photos/*.jpg'"
+        )
     if spec.max_depth_m is not None and not spec.max_depth_m > 0.001:  # also true for NaN
         raise InputError(f"--max-depth {spec.max_depth_m}: has to be more than 0.001 metres")
     if spec.target.startswith("tensorrt"):

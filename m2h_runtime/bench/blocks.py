@@ -98,15 +98,9 @@ def _block(
     others.cores()
     while sum(times) < 1e3 * BLOCK_S:
         times.append(_timed_ms(engine, image, clock))
-        if (device_ns := device_ns_of(engine)) is not None:
-            device.append(device_ns / 1e6)
+        if engine.device_ns is not None:
+            device.append(engine.device_ns / 1e6)
     return Block(at_s, times, probe_ms, others.cores(), device)
-
-
-def device_ns_of(engine: Engine) -> int | None:
-    """How long the GPU worked on the latest inference, by its own events; None where the backend cannot tell."""
-    device_ns: int | None = getattr(engine, "device_ns", None)
-    return device_ns
 
 
 def _timed_ms(engine: Engine, image: NDArray[np.uint8], clock: Callable[[], int]) -> float:

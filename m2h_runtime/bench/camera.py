@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,33 +69,49 @@ class PictureRecording(Recording):
         return f"{len(self._images)} pictures in memory, {width}x{height} at {self.fps:g} FPS"
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One perception at the sink: when, how old its image was then (None: a recording's), and its stages."""
+@dataclass(frozen=True)
+class Arrivals:
+    """The perceptions that came to the sink, in order; all int64 (N,), nanoseconds.
 
-    at_ns: int
-    age_ns: int | None
-    stages_ns: dict[str, int]
+    Attributes:
+        at_ns: when.
+        age_ns: how old its image was then; None: a recording's have no age.
+        stages_ns: by stage how long it took.
+        row_bytes: memory that one of them takes.
+    """
+
+    at_ns: NDArray[np.int64]
+    age_ns: NDArray[np.int64] | None
+    stages_ns: dict[str, NDArray[np.int64]]
+    row_bytes: int
 
 
 class ArrivalSink(Sink):
-    """Takes everything at once and notes when it came.
-
-    Attributes:
-        arrivals: in order.
-    """
+    """Takes everything at once and notes when it came, in few bytes: a soak looks for memory that grows."""
 
     name = "bench"
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self.arrivals: list[Arrival] = []
+        self._rows = array("q")  # when, age (-1: none), stages
+        self._stages: tuple[str, ...] = ()
         self._clock = clock
 
     def write(self, observation: Observation) -> None:
         """Note the time."""
         now_ns, taken_ns = self._clock(), observation.frame.taken_ns
-        age_ns = None if taken_ns is None else now_ns - taken_ns
-        self.arrivals.append(Arrival(now_ns, age_ns, dict(observation.perception.latencies_ns)))
+        spent_ns = observation.perception.latencies_ns
+        self._stages = self._stages or tuple(spent_ns)
+        self._rows.append(now_ns)
+        self._rows.append(-1 if taken_ns is None else now_ns - taken_ns)
+        self._rows.extend(array("q", (spent_ns[stage] for stage in self._stages)))
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """All so far; to be asked when the run is over."""
+        columns = 2 + len(self._stages)
+        at_ns, age_ns, *stages_ns = np.array(self._rows, np.int64).reshape(-1, columns).T
+        aged = age_ns if age_ns.size and age_ns.min() >= 0 else None
+        return Arrivals(at_ns, aged, dict(zip(self._stages, stages_ns, strict=True)), columns * 8)
 
     def close(self) -> None:
         """Nothing to finish."""

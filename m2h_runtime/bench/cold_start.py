@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from m2h_runtime.errors import EngineError
@@ -35,7 +36,7 @@ def cold_start(
     The kernel's own cache of the files is as it is: only root could empty it.
 
     Raises:
-        EngineError: the process failed.
+        EngineError: the process failed, or hung.
     """
     runs: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     for number in range(repeats):
@@ -54,14 +55,17 @@ def _start(
     path = os.pathsep.join(filter(None, (str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
     module = "m2h_runtime.bench.first_perception"
     command = [sys.executable, "-m", module, str(folder), backend, str(threads or 0)]
-    done = subprocess.run(
-        [*command, str(time.monotonic_ns())],
-        env={**os.environ, "M2H_CACHE": cache, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT_S,
-    )
+    try:
+        done = subprocess.run(
+            [*command, str(time.monotonic_ns())],
+            env={**os.environ, "M2H_CACHE": cache, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"cold start: no perception within {LIMIT_S:g} s") from error
     if done.returncode != 0:
         if stop.requested:  # Ctrl-C goes to the whole group
             return None
@@ -78,6 +82,6 @@ def _told(runs: list[dict[str, float]]) -> dict[str, Any] | None:
     by_step = {step: sorted(run[step] for run in runs) for step in runs[0]}
     return {
         "runs": runs,
-        "median_s": {step: values[len(values) // 2] for step, values in by_step.items()},
+        "median_s": {step: round(median(values), 4) for step, values in by_step.items()},
         "max_s": {step: values[-1] for step, values in by_step.items()},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from m2h_runtime.bench.camera import CAMERA_SIZE, ArrivalSink, PictureRecording,
 from m2h_runtime.bench.statistics import histogram, summarize
 from m2h_runtime.bench.threads import ThreadShares
 from m2h_runtime.cli.run_report import drops
+from m2h_runtime.errors import EngineError
 from m2h_runtime.pipeline import Pipeline
 from m2h_runtime.sources.paced import PacedSource
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from m2h_runtime.bench.camera import Arrival
+    from m2h_runtime.bench.camera import Arrivals
     from m2h_runtime.bench.stopping import Stop
     from m2h_runtime.engine.base import Engine
     from m2h_runtime.sources.base import Source
@@ -28,6 +30,8 @@ SETTLE_S = 0.5
 """What arrives earlier is not counted: maps are made, threads start."""
 MAX_AGE_S = 1.0
 """As m2h-run has it."""
+LATE_S = 30.0
+"""A live loop survives an engine that fails at every frame; the benchmark ends so long after its time."""
 POINTS = 2000
 """At most so many points of a curve are kept."""
 
@@ -42,8 +46,8 @@ class LoopRun:
         input_hz: the camera's rate, live: the newest frame wins. None: a recording, every frame counts.
 
     Attributes:
-        arrivals: what the sink noted so far.
         pipeline: its counts.
+        began_ns: when `run` began.
     """
 
     def __init__(
@@ -53,15 +57,19 @@ class LoopRun:
         self.seconds = seconds
         recording = PictureRecording(pictures(image), input_hz or 1.0)
         self.source: Source = PacedSource(recording) if input_hz else recording
-        sink = ArrivalSink()
-        self.arrivals: list[Arrival] = sink.arrivals
+        self._sink = ArrivalSink()
         max_age_s = MAX_AGE_S if input_hz else None
         self.pipeline = Pipeline(
-            self.source, engine, [sink], max_age_s=max_age_s, on_perception=self._perceived
+            self.source, engine, [self._sink], max_age_s=max_age_s, on_perception=self._perceived
         )
         self.shares = ThreadShares()
         self._progress: Callable[[float], None] = lambda _: None
-        self._began_ns = 0
+        self.began_ns = 0
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """What came to the sink."""
+        return self._sink.arrivals
 
     def run(self, stop: Stop, progress: Callable[[float], None] = lambda _: None) -> LoopRun:
         """Run to the end, or until a stop.
@@ -70,27 +78,36 @@ class LoopRun:
             M2HError: the engine failed, or nothing came.
         """
         self._progress = progress
-        self._began_ns = time.monotonic_ns()
-        with self.shares, stop.calling(self.pipeline.stop):
-            self.pipeline.run()
+        self.began_ns = time.monotonic_ns()
+        late = threading.Timer(self.seconds + LATE_S, self.pipeline.stop)
+        late.name, late.daemon = "bench late", True
+        late.start()
+        try:
+            with self.shares, stop.calling(self.pipeline.stop):
+                self.pipeline.run()
+        finally:
+            late.cancel()
+        if not self.pipeline.counts.perceived and not stop.requested:
+            raise EngineError(
+                f"no perception came: {self.pipeline.health.worst().text or 'the loop stalled'}"
+            )
         return self
 
     def _perceived(self, pipeline: Pipeline) -> None:
-        spent_s = (time.monotonic_ns() - self._began_ns) / 1e9
+        spent_s = (time.monotonic_ns() - self.began_ns) / 1e9
         self._progress(spent_s / self.seconds)
         if spent_s >= self.seconds:
             pipeline.stop()
 
     def result(self) -> dict[str, Any]:
         """The figures, in plain JSON types; see docs/m2h-bench.md."""
-        settled = [
-            a for a in self.arrivals if a.at_ns - self._began_ns > 1e9 * min(SETTLE_S, self.seconds / 4)
-        ]
-        at_s = [(a.at_ns - self._began_ns) / 1e9 for a in settled]
-        ages = [a.age_ns / 1e6 for a in settled if a.age_ns is not None]
-        periods = np.diff([a.at_ns for a in settled]) / 1e6
+        arrivals = self.arrivals
+        settled = arrivals.at_ns - self.began_ns > 1e9 * min(SETTLE_S, self.seconds / 4)
+        at_s = ((arrivals.at_ns[settled] - self.began_ns) / 1e9).tolist()
+        ages = np.empty(0) if arrivals.age_ns is None else arrivals.age_ns[settled] / 1e6
+        periods = np.diff(arrivals.at_ns[settled]) / 1e6
         jitter = np.abs(periods - np.median(periods)) if periods.size else periods
-        stages = settled[0].stages_ns if settled else {}
+        stages = arrivals.stages_ns if at_s else {}
         counts = self.pipeline.counts
         live = {"age_ms": summarize(ages), "age_histogram": histogram(ages)} if self.input_hz else {}
         return {
@@ -105,9 +122,9 @@ class LoopRun:
             "period_ms": summarize(periods),
             "period_histogram": histogram(periods),
             "jitter_ms": summarize(jitter),
-            "stages_ms": {stage: summarize([a.stages_ns[stage] / 1e6 for a in settled]) for stage in stages},
+            "stages_ms": {stage: summarize(spent[settled] / 1e6) for stage, spent in stages.items()},
             "cores_by_thread": self.shares.shares(),
-            "curve": thinned(at_s, ages or periods.tolist()),
+            "curve": thinned(at_s, (ages if ages.size else periods).tolist()),
         }
 
 

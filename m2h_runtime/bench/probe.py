@@ -42,7 +42,7 @@ class Others:
 
     Args:
         stat: /proc/stat, or a file like it.
-        own_s: CPU seconds of this process and its children.
+        own_s: CPU seconds of this process.
         clock: monotonic, integer nanoseconds.
     """
 

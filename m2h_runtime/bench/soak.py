@@ -93,15 +93,24 @@ def soak(
     with Watch(sensors, max(FASTEST_S, seconds / SAMPLES)) as watch:
         run = LoopRun(engine, image, seconds, input_hz).run(stop, progress)
     curves = watch.curves()
-    engine_ms = np.array([arrival.stages_ns["engine"] / 1e6 for arrival in run.arrivals])
+    arrivals = run.arrivals
+    engine_ms = np.array(arrivals.stages_ns.get("engine", ()), np.float64) / 1e6
+    came = np.searchsorted(arrivals.at_ns - run.began_ns, 1e9 * np.array(watch.at_s))
+    resident = [v.get("memory_mb", {}).get("resident") for v in watch.values]
     return {
         **run.result(),
         "sensors": {"at_s": watch.at_s, **curves},
         "unknown": [kind for kind in KINDS if kind not in curves],
-        "memory": growth(watch.at_s, [v.get("memory_mb", {}).get("resident") for v in watch.values]),
+        "memory": growth(watch.at_s, without_notes(resident, came * arrivals.row_bytes)),
         "throttling": throttling(curves.get("throttle_events", {})),
         "engine_slower_at_the_end": slowing(engine_ms),
     }
+
+
+def without_notes(resident_mb: list[float | None], noted_bytes: NDArray[np.int64]) -> list[float | None]:
+    """Memory less what this benchmark itself has noted by then."""
+    pairs = zip(resident_mb, noted_bytes.tolist(), strict=True)
+    return [None if mb is None else mb - noted / 2**20 for mb, noted in pairs]
 
 
 def growth(at_s: list[float], resident_mb: list[float | None]) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 BEYOND = 2
@@ -68,22 +68,3 @@ def trend(at: ArrayLike, values: ArrayLike) -> float:
     apart = x[second] - x[first]
     slopes = (y[second] - y[first])[apart > 0] / apart[apart > 0]
     return float(np.median(slopes)) if slopes.size else 0.0
-
-
-def autocorrelation_time(series: NDArray[np.float64]) -> float:
-    """How many successive values say as much as one independent one; 1 for white noise.
-
-    Args:
-        series: (N,), evenly spaced.
-    """
-    centred = series - series.mean()
-    power = float(centred @ centred)
-    if series.size < 4 or power == 0:
-        return 1.0
-    time = 1.0
-    for lag in range(1, series.size // 2):
-        rho = float(centred[:-lag] @ centred[lag:]) / power
-        if rho <= 0.05:
-            break
-        time += 2 * rho
-    return time

@@ -28,8 +28,8 @@ BETWEEN_RUNS = 0.012
 """Two runs of one engine differ by so much (standard deviation of one run's logarithm) beyond what each run shows."""
 PROBE_MARGIN = 0.04
 """If the probes differ by more, it was the machine's clock that changed."""
-WIDEST = 0.09
-"""An interval that reaches further than this to either side does not exclude a difference of 10 %."""
+EXCLUDED = math.log(1.1)
+"""Where the interval reaches a difference of 10 %, nobody may say that there is none."""
 APART_MARGIN, TURNS_MARGIN = 0.05, 0.03
 """Smaller differences are none: of separate runs, and of engines that take turns."""
 RESAMPLES, WINDOW_S = 400, 1.0
@@ -72,7 +72,7 @@ def judge(log_ratio: float, low: float, high: float, margin: float) -> Verdict:
         shares = sorted(100 * abs(value - 1) for value in (bottom, top))
         text = f"B is {100 * abs(ratio - 1):.1f} % {kind} ({shares[0]:.1f} to {shares[1]:.1f})"
         return Verdict(kind, ratio, bottom, top, text)
-    if max(high - log_ratio, log_ratio - low) > WIDEST:
+    if max(high, -low) > EXCLUDED:
         text = f"cannot tell: too noisy ({told}); measure longer or on a quieter machine"
         return Verdict("cannot tell", ratio, bottom, top, text)
     return Verdict("no difference", ratio, bottom, top, f"no difference ({told})")

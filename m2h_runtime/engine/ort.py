@@ -90,6 +90,8 @@ class CudaEngine(Engine):
         """Make a session on device 0 whose every node runs there: a silent fallback to the CPU is refused."""
         import onnxruntime as ort
 
+        if hasattr(ort, "preload_dlls"):  # since 1.21: finds the CUDA and cuDNN that came as wheels
+            ort.preload_dlls()
         options = ort.SessionOptions()
         options.log_severity_level = 3
         if threads:

@@ -111,6 +111,7 @@ class TensorRTEngine(Engine):
                 raise EngineError(f"{self.backend}: no execution context: {messages.first_error()}")
             self._stream = cuda.call(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking))
             undo.callback(lambda: cudart.cudaStreamDestroy(self._stream))
+            self._began, self._ended = (_event(undo) for _ in range(2))
             self._input = self._buffer(input_spec(*manifest.size), undo)
             self._outputs = {spec.name: self._buffer(spec, undo) for spec in self._specs}
             self._enqueue()  # the first run allocates; only what comes after it can be captured
@@ -167,17 +168,27 @@ class TensorRTEngine(Engine):
             raise EngineError(f"{self.backend}: the engine is closed; open it again")
         cudart = cuda.runtime()
         np.copyto(self._input.host, image)
+        cuda.call(cudart.cudaEventRecord(self._began, self._stream))
         if self._graph is not None:
             cuda.call(cudart.cudaGraphLaunch(self._graph, self._stream))
         else:
             self._enqueue()
+        cuda.call(cudart.cudaEventRecord(self._ended, self._stream))
         cuda.call(cudart.cudaStreamSynchronize(self._stream))
+        self.device_ns = round(1e6 * cuda.call(cudart.cudaEventElapsedTime(self._began, self._ended)))
         return {name: buffer.host for name, buffer in self._outputs.items()}
 
     def close(self) -> None:
         """Free graph, buffers and stream, then the engine."""
         self._undo.close()
         self._context = self._engine = None
+
+
+def _event(undo: ExitStack) -> Any:
+    cudart = cuda.runtime()
+    event = cuda.call(cudart.cudaEventCreate())
+    undo.callback(lambda: cudart.cudaEventDestroy(event))
+    return event
 
 
 class TensorRTRtxEngine(TensorRTEngine):

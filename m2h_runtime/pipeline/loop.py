@@ -58,7 +58,7 @@ class Counts:
         replaced: frames that a newer one replaced before the engine was free (live sources only).
         lost: by reason, frames that the engine got no chance at, or no sense out of.
         written: by sink, observations written.
-        dropped: by sink, observations that its full queue lost (live sources only).
+        dropped: by sink, observations that its full queue lost (live sources only, and no sink that only shows).
     """
 
     captured: int
@@ -186,13 +186,14 @@ class Pipeline:
         return None
 
     def _check_sinks(self) -> None:
-        """A live run goes on while one sink works; any other ends with the first that breaks."""
+        """A live run goes on while one sink works, others end with the first that breaks; what only shows ends none."""
         broken = [outlet for outlet in self._outlets if outlet.error is not None]
-        if not broken:
-            return
-        foreseen = all(isinstance(outlet.error, M2HError) for outlet in broken)
-        if not self._live or len(broken) == len(self._outlets) or not foreseen:
-            broken[0].check()
+        grave = [outlet for outlet in broken if not outlet.forgivable]
+        if grave:
+            needed = sum(not outlet.sink.lossy for outlet in self._outlets)
+            foreseen = all(isinstance(outlet.error, M2HError) for outlet in grave)
+            if not self._live or len(grave) >= needed or not foreseen:
+                grave[0].check()
         for outlet in broken:
             text = f"{outlet.error}; the others go on"
             self.health.report(f"sink {outlet.sink.name}", Level.FAILED, text)
@@ -354,7 +355,8 @@ class Pipeline:
         for outlet in self._outlets:
             outlet.join()
         for outlet in self._outlets:
-            outlet.check()
+            if not outlet.forgivable:
+                outlet.check()
 
     @property
     def engine(self) -> Engine | None:
@@ -386,7 +388,7 @@ class Pipeline:
             replaced=self._capture.slot.replaced,
             lost=dict(self._lost),
             written={outlet.sink.name: outlet.written for outlet in self._outlets},
-            dropped={outlet.sink.name: outlet.dropped for outlet in self._outlets},
+            dropped={outlet.sink.name: outlet.dropped for outlet in self._outlets if not outlet.sink.lossy},
         )
 
     def summaries(self) -> dict[str, Summary]:

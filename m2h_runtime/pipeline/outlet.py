@@ -88,6 +88,11 @@ class Outlet:
         if self.error is not None:
             raise self.error
 
+    @property
+    def forgivable(self) -> bool:
+        """What broke is foreseen, and of a sink that only shows: no run ends for it."""
+        return self.sink.lossy and isinstance(self.error, M2HError)
+
     def end(self) -> None:
         """Nothing more will come: the thread empties the queue, closes the sink and ends."""
         with self._changed:
@@ -112,8 +117,10 @@ class Outlet:
                 self._write(observation)
             self.sink.close()
         except Exception as error:
-            self.sink.abort()
-            self._fail(error if isinstance(error, M2HError) else _unforeseen(self.sink.name, error))
+            try:
+                self.sink.abort()
+            finally:  # a sink that cannot even give up has broken all the same
+                self._fail(error if isinstance(error, M2HError) else _unforeseen(self.sink.name, error))
 
     def _write(self, observation: Observation) -> None:
         began_ns = self.busy_since_ns = self._clock()

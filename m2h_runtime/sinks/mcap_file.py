@@ -184,7 +184,8 @@ class McapSink(Sink):
             with suppress(OSError):  # a full disk also fails the last flush
                 self._stream.close()
         if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that has become read-only
+                self._temporary.unlink(missing_ok=True)
 
     def _failed(self, error: OSError) -> SinkError:
         return SinkError(

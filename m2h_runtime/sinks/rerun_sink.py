@@ -7,6 +7,7 @@ import re
 import socket
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -150,7 +151,8 @@ class RerunFileSink(Sink):
             self._scene.end()
             _end(self._recording)
         if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that has become read-only
+                self._temporary.unlink(missing_ok=True)
 
     def _failed(self, why: str) -> SinkError:
         return SinkError(

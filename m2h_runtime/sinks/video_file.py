@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,8 @@ class VideoFileSink(Sink):
         if self._writer is not None:
             self._writer.release()
         if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that has become read-only
+                self._temporary.unlink(missing_ok=True)
 
     def _complete(self) -> bool:
         """The index of an MP4 is written last, so a file that a full disk cut off has none."""

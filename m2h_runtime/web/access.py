@@ -35,13 +35,15 @@ class Access:
         token: what a request has to know, in its query or as the cookie that a query got; None: nothing.
         port: names the cookie, so that two robots behind one name do not share it.
         local: the dashboard listens for this machine alone.
+        host: it was told to listen on, which it is called by as well.
     """
 
-    def __init__(self, token: str | None, port: int, *, local: bool) -> None:
+    def __init__(self, token: str | None, port: int, *, local: bool, host: str) -> None:
         self._web = require("aiohttp.web", "--web", "web")
         self._token = token
         self._cookie = f"m2h_token_{port}"
         self._local = local
+        self._names = {*HERE, host.lower()}
 
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let `handler` answer if the request may be answered; a right token in the query becomes a cookie."""
@@ -53,7 +55,7 @@ class Access:
         return response
 
     def _refused(self, request: web.Request) -> web.Response | None:
-        if self._local and self._token is None and _host(request) not in HERE:
+        if self._local and self._token is None and _host(request) not in self._names:
             return self._said(
                 403, "this dashboard answers to localhost only; open it as http://localhost:PORT"
             )
@@ -90,4 +92,7 @@ def _host(request: web.Request) -> str:
 def _same_origin(request: web.Request) -> bool:
     """Browsers send an origin with what changes something and with WebSockets; other programs need none."""
     origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc == request.host != ""
+    try:
+        return origin is None or urlsplit(origin).netloc == request.host != ""
+    except ValueError:  # no origin at all
+        return False

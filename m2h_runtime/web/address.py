@@ -49,7 +49,8 @@ def listen(address: Address) -> socket.socket:
         family, _, _, _, where = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(where[:2], family=family, backlog=BACKLOG)
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # [::] is every network, IPv4 too
+        return socket.create_server(where[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except (OSError, UnicodeError) as error:  # a host name that is too long is no OSError
         why = reason(error) if isinstance(error, OSError) else "no such host"
         raise SinkError(

@@ -120,7 +120,7 @@ def drops(run: Run) -> list[dict[str, Any]]:
     known = [("source", why, count) for why, count in list(run.source.skipped.items())]
     known += [("slot", REPLACED, counts.replaced)]
     known += [("engine", why, count) for why, count in counts.lost.items()]
-    known += [(f"sink {name}", TOO_SLOW, n) for name, n in counts.dropped.items() if name != "web view"]
+    known += [(f"sink {name}", TOO_SLOW, n) for name, n in counts.dropped.items()]
     return [{"stage": stage, "reason": why, "frames": count} for stage, why, count in known if count]
 
 

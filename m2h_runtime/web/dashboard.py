@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 RECORDINGS = Path("recordings")
 TOKEN_BYTES = 16
+IDLE_S = 15.0
+"""A connection that asks for nothing is closed: each takes a file descriptor, which cameras and recordings need too."""
 LEAVE_S = 0.8
 """So long closing may take; the thread is a daemon and ends with the process in any case."""
 
@@ -102,7 +104,7 @@ class Dashboard:
         where = reachable(listening, self._address.host)
         self._url = f"http://{where}/" + (f"?token={self._token}" if self._token else "")
         started: Future[None] = Future()
-        access = Access(self._token, where.port, local=local)
+        access = Access(self._token, where.port, local=local, host=self._address.host)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(listening, access, started)), name="web", daemon=True
         )
@@ -123,7 +125,11 @@ class Dashboard:
             lambda: self._profile or load_profile(),
         )
         runner = self._web.AppRunner(
-            server.application(), access_log=None, logger=_logger(), shutdown_timeout=CLOSE_S
+            server.application(),
+            access_log=None,
+            logger=_logger(),
+            shutdown_timeout=CLOSE_S,
+            keepalive_timeout=IDLE_S,
         )
         try:
             await runner.setup()

@@ -128,12 +128,14 @@ class RecordSink(Sink):
 
     def _end(self, recording: Recording, error: str | None) -> None:
         duration_s = round((self._clock() - recording.began_ns) / 1e9, 1)
-        there = recording.path.is_file()
+        size = 0
+        with suppress(OSError):  # there is no file
+            size = recording.path.stat().st_size
         self._last = {
             "name": recording.path.name,
             "duration_s": duration_s,
-            "bytes": recording.path.stat().st_size if there else 0,
-            "error": error if error or there else "not one frame came",
+            "bytes": size,
+            "error": error if error or size else "not one frame came",
         }
         self._recording = None
 
@@ -166,7 +168,6 @@ class RecordSink(Sink):
 def _growing(path: Path) -> int:
     """Bytes so far of the temporary file beside `path`."""
     sizes = [0]
-    for file in path.parent.glob(f".{path.stem}.*"):
-        with suppress(OSError):  # it has just been renamed
-            sizes.append(file.stat().st_size)
+    with suppress(OSError):  # it has just been renamed, or the disk fails
+        sizes += [file.stat().st_size for file in path.parent.glob(f".{path.stem}.*")]
     return max(sizes)

@@ -124,7 +124,7 @@ class Viewers:
                 self._read(viewer, across, down)
             else:
                 return False
-        except (ValueError, TypeError, KeyError):  # from outside: anything may come
+        except (ValueError, TypeError, KeyError, OverflowError):  # from outside: anything may come
             return False
         self._ask()
         return True

@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
+from stand_ins import NumpyEngine
 from tiny_engine import make_tiny_engine
 
 from m2h_runtime import open_engine
 from m2h_runtime.bench.against import against_result
+from m2h_runtime.bench.loop import LoopRun
 from m2h_runtime.bench.sensors import Sensors
 from m2h_runtime.bench.slowed import SlowedEngine
 from m2h_runtime.bench.soak import soak
 from m2h_runtime.bench.stopping import Stop
 from m2h_runtime.cli.bench import main
+from m2h_runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from m2h_runtime.perception import Perception
@@ -257,6 +260,18 @@ def test_a_soak_finds_a_leak(kind: type[SlowedEngine], leaks: bool, tiny_engine:
         image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
         told = soak(kind(engine, 0.0), image, 4.0, 30.0, Stop(), Sensors())
     assert told["memory"]["leaks"] is leaks, told["memory"]
+
+
+def test_an_engine_that_answers_nothing_ends_the_measurement(
+    tiny_engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        raise EngineError("the device is gone")
+
+    monkeypatch.setattr("m2h_runtime.bench.loop.LATE_S", 0.2)
+    run = LoopRun(NumpyEngine(tiny_engine, gone), np.zeros((64, 96, 3), np.uint8), 0.2, 20.0)
+    with pytest.raises(EngineError, match="no perception came: engine: the device is gone"):
+        run.run(Stop())
 
 
 def test_ctrl_c_writes_what_is_there(tiny_engine: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from m2h_runtime.bench.loop import thinned
-from m2h_runtime.bench.soak import growth, slowing, throttling
+from m2h_runtime.bench.soak import growth, slowing, throttling, without_notes
 from m2h_runtime.bench.statistics import histogram, summarize, trend
 
 
@@ -55,6 +55,14 @@ def test_steady_growth_is_a_leak_and_a_filled_pool_is_none() -> None:
     assert pool is not None
     assert not pool["leaks"]
     assert growth(at, [None] * 80) is None
+
+
+def test_what_the_benchmark_notes_is_no_leak_of_the_engine() -> None:
+    at = [60.0 * i for i in range(600)]
+    noted = np.arange(600, dtype=np.int64) * 60 * 60 * 48  # ten hours at 60 Hz
+    told = growth(at, without_notes([100 + bytes_ / 2**20 for bytes_ in noted], noted))
+    assert told is not None
+    assert not told["leaks"]
 
 
 def test_throttling_is_an_event_that_came_meanwhile() -> None:

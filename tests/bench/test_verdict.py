@@ -7,7 +7,7 @@ import pytest
 
 from m2h_runtime.bench.blocks import Block
 from m2h_runtime.bench.turns import Pair, verdict_on
-from m2h_runtime.bench.verdict import compare_runs, compare_turns
+from m2h_runtime.bench.verdict import compare_runs, compare_turns, judge
 
 REPEATS = 60
 
@@ -112,6 +112,12 @@ def test_noise_that_hides_ten_percent_is_told() -> None:
     verdict = compare_turns(rng.normal(0, 0.5, 12))
     assert verdict.kind == "cannot tell"
     assert "too noisy" in verdict.text
+
+
+def test_an_interval_that_reaches_ten_percent_is_never_no_difference() -> None:
+    assert judge(0.08, -0.005, 0.165, 0.05).kind == "cannot tell"
+    assert judge(-0.04, -0.12, 0.04, 0.05).kind == "cannot tell"
+    assert judge(0.04, -0.01, 0.09, 0.05).kind == "no difference"
 
 
 def test_slower_by_needs_the_verdict_and_the_size() -> None:

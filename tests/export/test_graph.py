@@ -18,7 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from m2h_export.deploy.contract_stage import ContractGraph, reference_perception
 from m2h_export.deploy.cost import gflop, multiply_adds, node_count, tensor_shapes
 from m2h_export.deploy.graph import check_contract
-from m2h_export.deploy.int8 import activation_scale, best_range, find_sites, quantised_weight, to_int8
+from m2h_export.deploy.int8 import (
+    activation_scale,
+    best_range,
+    find_sites,
+    quantised_weight,
+    sampling_stride,
+    to_int8,
+)
 from m2h_export.deploy.typed_fp16 import store_weights_as_fp16, to_fp16
 from m2h_export.photographs import photographs
 from m2h_runtime.engine.contract import OUTPUT_NAMES, output_specs
@@ -433,6 +440,12 @@ def test_int8_weights_are_symmetric_per_output_channel() -> None:
     assert np.abs(values).max() == 127
     error = np.abs(values * scale[:, None, None, None] - weight).max(axis=(1, 2, 3))
     assert np.all(error <= 0.5001 * scale)  # a wide channel costs its neighbours nothing
+
+
+@pytest.mark.parametrize(("tokens", "channels"), [(368, 384), (256, 768), (256, 1536), (1, 7), (50176, 9)])
+def test_int8_calibration_looks_at_every_channel(tokens: int, channels: int) -> None:
+    seen = np.arange(tokens * channels)[:: sampling_stride(tokens * channels, 65536)] % channels
+    assert len(np.unique(seen)) == channels
 
 
 def test_int8_needs_pictures(traced: Traced) -> None:

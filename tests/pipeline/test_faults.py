@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from stand_ins import Clock, Keep, NumpyEngine
+from stand_ins import Clock, Keep, NumpyEngine, Script
 from tiny_engine import picture
 
 from m2h_runtime.calibration.calibration import Calibration
@@ -232,3 +233,42 @@ def test_what_reaches_the_engine_is_never_older_than_one_engine_time(
     ages, engine = (pipeline.latencies.summaries()[name] for name in ("age", "engine"))
     assert ages.p50_ms <= engine.p50_ms + 15
     assert pipeline.counts.perceived + pipeline.counts.replaced == 200
+
+
+class Shown(Keep):
+    """A sink that only shows."""
+
+    lossy = True
+    looked_at = True
+
+    @property
+    def wanted(self) -> bool:
+        return self.looked_at
+
+
+def test_a_sink_that_only_shows_neither_holds_a_recording_up_nor_ends_it(tiny_engine: Path) -> None:
+    gate = threading.Event()
+    shown, broken, kept = Shown(gate), Shown(fail_at=0), Keep()
+    shown.name, broken.name = "shown", "broken"
+    pipeline = Pipeline(Script(20), NumpyEngine(tiny_engine), [shown, broken, kept])
+    done = threading.Thread(target=pipeline.run)
+    done.start()
+    until = time.monotonic() + 20
+    while len(kept.seen) < 20 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(kept.seen) == 20  # all of them, while `shown` is stuck with its first
+    gate.set()
+    done.join(20)
+    assert not done.is_alive()
+    assert 1 <= len(shown.seen) < 20
+    assert pipeline.counts.dropped == {"keep": 0}  # what only shows loses nothing
+    assert levels(pipeline.health.transitions, "sink broken") == [Level.FAILED]
+    assert (shown.ended, broken.ended, kept.ended) == (["closed"], ["aborted"], ["closed"])
+
+
+def test_a_sink_that_nobody_looks_at_is_handed_nothing(tiny_engine: Path) -> None:
+    shown, kept = Shown(), Keep()
+    shown.looked_at = False
+    Pipeline(Script(5), NumpyEngine(tiny_engine), [shown, kept]).run()
+    assert (len(shown.seen), len(kept.seen)) == (0, 5)
+    assert shown.ended == ["closed"]

@@ -74,8 +74,23 @@ def test_on_this_machine_a_foreign_host_name_is_refused(running: Show) -> None:
         assert get(running.url, {"Host": host}).status == 200, host
 
 
+def test_a_name_that_means_this_machine_can_be_opened(tiny_engine: Path, tmp_path: Path) -> None:
+    """Debian has a robot's own name mean 127.0.1.1."""
+    with show(tiny_engine, tmp_path, host="127.0.1.1") as made:
+        assert get(made.url + "status.json").status == 200
+        assert get(made.url, {"Host": "evil.example"}).status == 403
+
+
+def test_every_network_by_ipv6_is_every_network_by_ipv4_too(tmp_path: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 on this machine")
+    with Dashboard("::", 0, recordings=tmp_path) as dashboard:
+        port, _, query = dashboard.url.rpartition(":")[2].partition("/")
+        assert get(f"http://127.0.0.1:{port}/{query}").status == 200, "its URL may have the IPv4 address"
+
+
 def test_another_page_can_neither_record_nor_watch(running: Show) -> None:
-    for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "http://["):
         answer = get(running.url + "record", {"Origin": origin}, post={"record": "mp4"})
         assert answer.status == 403
         assert answer.line == "this request comes from another page"

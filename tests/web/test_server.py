@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 NONSENSE = (
     "", "[]", "{", '{"kind": 1}', '{"kind": "show", "panes": 3}', '{"kind": "probe", "at": [NaN, 0]}',
     '{"kind": "probe", "at": [0, 2]}', '{"kind": "probe", "at": "ab"}', "[" * 500, "x" * 5000,
+    f'{{"kind": "probe", "at": [0, 1{"0" * 400}]}}',
 )  # fmt: skip
 """What a page never says."""
 

@@ -31,8 +31,8 @@ MIN_SHARE = 0.003
 MIN_INTENSITY = 60.0
 """Operations per value read and written. Below it a layer waits for memory, and so would its conversion: a 1 x 1
 convolution from 64 channels to 9 has 16, one from 64 to 64 has 64, a 3 x 3 of 256 has 2304."""
-SAMPLES = 65536
-"""So many values of a tensor are looked at in each calibration picture."""
+SAMPLES, IN_ALL = 65536, 524288
+"""So many values of a tensor are looked at in each calibration picture, and about so many in all of them."""
 SHRINKS = tuple(np.linspace(1.0, 0.3, 29))
 """Parts of the full range that are tried."""
 
@@ -99,10 +99,12 @@ def activation_ranges(
         raise M2HError("int8: no calibration pictures")
     import onnxruntime as ort
 
+    # Hundreds of pictures must not fill the memory.
+    per_picture = max(1, min(SAMPLES, IN_ALL // len(pictures)))
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(
-        _sampling(model, names).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        _sampling(model, names, per_picture).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     found: list[list[NDArray[np.float32]]] = []
     for picture in pictures:
@@ -116,12 +118,20 @@ def _sample_of(name: str) -> str:
     return f"{name}:sample"
 
 
-def _sampling(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+def sampling_stride(size: int, samples: int) -> int:
+    """Every how many-th of `size` values to look at: no factor in common, else it would be some channels for ever."""
+    stride = max(1, size // samples)
+    while math.gcd(stride, size) > 1:
+        stride += 1
+    return stride
+
+
+def _sampling(model: onnx.ModelProto, names: Sequence[str], samples: int) -> onnx.ModelProto:
     """The graph with one more output per name: every n-th value of that tensor, as whole maps would be gigabytes."""
     watched = copy.deepcopy(model)
     shapes = tensor_shapes(model)
     for name in names:
-        stride = max(1, math.prod(shapes[name]) // SAMPLES) | 1  # odd: not the same column of every row
+        stride = sampling_stride(math.prod(shapes[name]), samples)
         flat = f"{name}:flat"
         parts = [f"{flat}:{part}" for part in ("start", "end", "axis", "step")]
         ends = (0, np.iinfo(np.int64).max, 0, stride)
