@@ -5,6 +5,7 @@
 Each repeat makes three runs in processes of their own, in random order (the engine, the engine again, the engine slowed
 down), compares them as `--compare` does, and lets the engine take turns with itself and with the slowed one as
 `--against` does. A verdict "cannot tell" counts as wrong in both cases; how often it came is written, too.
+`--methods against` repeats the second part alone.
 """
 
 from __future__ import annotations
@@ -30,20 +31,27 @@ from m2h_runtime.bench.results import compare, read_result
 from m2h_runtime.bench.sensors import Sensors
 from m2h_runtime.bench.slowed import SlowedEngine
 from m2h_runtime.bench.stopping import Stop
+from m2h_runtime.bench.subject import Subject
+from m2h_runtime.shipped import shipped_engine
 
-ROOT = Path(__file__).resolve().parent.parent
-ENGINE = ROOT / "engines" / "m2h-nano-apartments"
+METHODS = ("compare", "against")
 WANTED = {"same": "no difference", "slowed": "slower"}
 GOAL = 0.95
 
 
 def one(args: argparse.Namespace) -> None:
     """One run of the latency, as `m2h-bench --only latency --json` makes it, of an engine that may be slowed."""
-    with open_engine(args.engine, args.backend) as opened:
+    with (
+        open_engine(args.engine, args.backend) as opened,
+        open_engine(shipped_engine(), args.backend) as other,
+    ):
         engine = SlowedEngine(opened, args.slow) if args.slow else opened
         sensors = Sensors()
-        plan = Plan(["latency"], seconds=args.seconds)
-        measuring = Measuring(engine, args.engine, None, plan, Stop(), sensors, lambda _: lambda _: None)
+        plan = Plan(["latency"], seconds=2 * args.seconds)  # half is the reference's
+        reference = Subject.of(other, shipped_engine())
+        measuring = Measuring(
+            engine, args.engine, None, plan, Stop(), sensors, lambda _: lambda _: None, reference
+        )
         result = {
             "schema": SCHEMA,
             "machine": facts.machine(sensors),
@@ -72,22 +80,32 @@ def child(args: argparse.Namespace, part: str, out: Path, *more: str) -> None:
 
 def repeat(args: argparse.Namespace, scratch: Path) -> dict[str, dict[str, Any]]:
     """Verdicts of one repeat, by method and case."""
-    files = {name: scratch / f"{name}.json" for name in ("a", "same", "slowed", "turns")}
-    for name in random.sample(["a", "same", "slowed"], 3):
+    found = {}
+    if "compare" in args.methods:
+        found["compare"] = separate(args, scratch)
+    if "against" in args.methods:
+        child(args, "turns", scratch / "turns.json")
+        found["against"] = json.loads((scratch / "turns.json").read_text())
+    return found
+
+
+def separate(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Three runs in processes of their own, compared."""
+    files = {name: scratch / f"{name}.json" for name in ("a", "same", "slowed")}
+    for name in random.sample(list(files), 3):
         child(args, "one", files[name], "--slow", str(args.share if name == "slowed" else 0.0))
-    child(args, "turns", files["turns"])
-    runs = {name: read_result(files[name]) for name in ("a", "same", "slowed")}
-    separate = {}
+    runs = {name: read_result(file) for name, file in files.items()}
+    told = {}
     for case in WANTED:
         verdict, _ = compare(runs["a"], runs[case])
-        separate[case] = {"kind": verdict.kind, "ratio": verdict.ratio, "text": verdict.text}
-    return {"compare": separate, "against": json.loads(files["turns"].read_text())}
+        told[case] = {"kind": verdict.kind, "ratio": verdict.ratio, "text": verdict.text}
+    return told
 
 
 def summary(repeats: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """By method and case how many verdicts were right."""
     told: dict[str, dict[str, Any]] = {}
-    for method in ("compare", "against"):
+    for method in repeats[0]:
         for case, wanted in WANTED.items():
             kinds = Counter(found[method][case]["kind"] for found in repeats)
             told[f"{method}, {case}"] = {
@@ -105,8 +123,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--engine", type=Path, default=ENGINE)
+    parser.add_argument("--engine", type=Path, default=shipped_engine())
     parser.add_argument("--backend", default="auto")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=6.0, help="for each side of a comparison")
     parser.add_argument("--share", type=float, default=0.1, help="how much slower the slowed engine is")

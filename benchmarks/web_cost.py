@@ -6,6 +6,9 @@ The demo engine on a 640 × 480 clip (tools/demo_clip.py), played in a loop as f
 so whatever the dashboard does is taken from it. Each way runs once unmeasured, then `--rounds` times in turn, and the
 figure is the ratio within a round. The viewer is a process of its own that acknowledges everything at once and shows
 nothing: a browser on this machine would be measured with it, and a robot has none.
+
+Frames per second are as noisy as the machine. So the CPU time of the threads that only `--web` starts is told beside them,
+as a share of all cores: what is left for the others is at most that much less.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ from pathlib import Path
 from statistics import median
 
 from machine import facts  # beside this script
+
+from m2h_runtime.bench.threads import ThreadShares
+from m2h_runtime.cli.run import main as main_of_run
+from m2h_runtime.engine.ort import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "engines" / "m2h-nano-apartments"
@@ -58,7 +65,8 @@ async def watch(url: str) -> dict[str, float]:
 def run(way: str, clip: Path, frames: int, backend: str, scratch: Path) -> dict[str, float]:
     """One run: its FPS, and what a viewer got."""
     report = scratch / "report.json"
-    command = [sys.executable, "-m", "m2h_runtime.cli.run", "--video", clip, "--loop", "--frames", frames]
+    shares = scratch / "shares.json"
+    command = [sys.executable, __file__, "--run", shares, "--video", clip, "--loop", "--frames", frames]
     command += ["--no-realtime"]  # --web alone would play the clip at its own pace
     command += ["--engine", ENGINE, "--backend", backend, "--report", report]
     viewer = None
@@ -76,7 +84,20 @@ def run(way: str, clip: Path, frames: int, backend: str, scratch: Path) -> dict[
     finally:
         if viewer is not None:
             viewer.kill()
-    return {"fps": json.loads(report.read_text())["fps"], **got}
+    own = {name: cores for name, cores in json.loads(shares.read_text()).items() if "web" in name}
+    return {
+        "fps": json.loads(report.read_text())["fps"],
+        "cpu_percent": 100 * sum(own.values()) / usable_cores(),
+        **got,
+    }
+
+
+def run_here(shares: Path, options: list[str]) -> int:
+    """`m2h-run` in this process; how many cores each of its threads used goes to `shares`."""
+    with ThreadShares() as threads:
+        code = main_of_run(options)
+    shares.write_text(json.dumps(threads.shares()))
+    return code
 
 
 def free_port() -> int:
@@ -99,13 +120,16 @@ def summary(rounds: list[dict[str, dict[str, float]]]) -> dict[str, object]:
             "max": round(lost[-1], 2),
             "quartiles": [round(lost[len(lost) // 4], 2), round(lost[-1 - len(lost) // 4], 2)],
         }
+        said[f"cpu_percent, {way}"] = round(median(turn[way]["cpu_percent"] for turn in rounds), 2)
     for key in ("updates_per_s", "kB_per_s"):
         said[f"viewer_{key}"] = round(median(turn["one viewer"][key] for turn in rounds), 1)
     return said
 
 
 def main() -> None:
-    """Measure everything in turn, write the JSON and print it."""
+    """Be the run that is measured, or measure everything in turn, write the JSON and print it."""
+    if sys.argv[1:2] == ["--run"]:  # by `run` above
+        sys.exit(run_here(Path(sys.argv[2]), sys.argv[3:]))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2h_runtime.bench.blocks import warm_up
 from m2h_runtime.bench.statistics import summarize
-from m2h_runtime.bench.turns import Contestant, take_turns, verdict_on
-from m2h_runtime.engine.selftest import read_golden
+from m2h_runtime.bench.subject import Subject
+from m2h_runtime.bench.turns import take_turns, verdict_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +35,9 @@ def against_result(
         stop: ends it early.
         progress: told the share that is done.
     """
-    one, other = (Contestant(engine, read_golden(folder, engine.manifest).image) for engine, folder in (a, b))
+    one, other = (Subject.of(*who) for who in (a, b))
     for who in (one, other):
-        warm_up(who.engine, who.image, stop)
+        who.warm_up(stop)
     pairs = take_turns(one, other, seconds, stop, progress=progress)
     ratios = np.exp([pair.log_ratio for pair in pairs])
     return {
@@ -47,7 +46,12 @@ def against_result(
         "a_ms": summarize([ms for pair in pairs for ms in pair.a_ms]),
         "b_ms": summarize([ms for pair in pairs for ms in pair.b_ms]),
         "turns": [
-            {"at_s": round(pair.at_s, 3), "first": pair.first, "ratio": round(float(ratio), 5)}
+            {
+                "at_s": round(pair.at_s, 3),
+                "first": pair.first,
+                "ratio": round(float(ratio), 5),
+                "others": None if pair.others is None else round(pair.others, 3),
+            }
             for pair, ratio in zip(pairs, ratios, strict=True)
         ],
     }

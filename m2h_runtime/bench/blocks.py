@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from m2h_runtime.bench.probe import Others, Probe
@@ -11,15 +12,10 @@ from m2h_runtime.bench.probe import Others, Probe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from m2h_runtime.bench.stopping import Stop
-    from m2h_runtime.engine.base import Engine
+    from m2h_runtime.bench.subject import Subject
 
 BLOCK_S = 0.2
-WARM_UP_S, WARM_UP_FRAMES = 1.0, 10
-"""Both have to be over; the first frames allocate, and clocks need a moment to rise."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +28,7 @@ class Block:
         probe_ms: of the probe just before; see `Probe`.
         others: cores that other programs took meanwhile on average; None: unknown.
         device_ms: of each inference, on the GPU by its own events; empty where the backend cannot tell.
+        reference_ms: of a reference engine's turn, just before or after; empty without one.
     """
 
     at_s: float
@@ -39,39 +36,26 @@ class Block:
     probe_ms: float
     others: float | None
     device_ms: list[float]
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """What comes before: how long the first inferences took."""
-
-    times_ms: list[float]
-
-
-def warm_up(engine: Engine, image: NDArray[np.uint8], stop: Stop) -> WarmUp:
-    """Run until allocation is over and clocks are up: at least `WARM_UP_FRAMES` and `WARM_UP_S`."""
-    times: list[float] = []
-    while not stop.requested and (len(times) < WARM_UP_FRAMES or sum(times) < 1e3 * WARM_UP_S):
-        times.append(_timed_ms(engine, image, time.perf_counter_ns))
-    return WarmUp(times)
+    reference_ms: list[float] = field(default_factory=list)
 
 
 def measure_blocks(
-    engine: Engine,
-    image: NDArray[np.uint8],
+    subject: Subject,
     seconds: float,
     stop: Stop,
     *,
+    reference: Subject | None = None,
     progress: Callable[[float], None] = lambda _: None,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> list[Block]:
-    """Blocks of `engine` on one image, for `seconds`.
+    """Blocks of the engine on one image, for `seconds`.
 
     Args:
-        engine: warm.
-        image: uint8 (H, W, 3) RGB at the engine's size.
-        seconds: of the whole; the last block is finished.
+        subject: warm.
+        seconds: of the whole, the reference's turns included; the last block is finished.
         stop: ends it early.
+        reference: a warm engine that takes a turn beside every block; before or after is drawn, so that nothing
+            periodic prefers one.
         progress: told the share that is done.
         clock: monotonic, integer nanoseconds.
     """
@@ -80,30 +64,35 @@ def measure_blocks(
     blocks: list[Block] = []
     while not stop.requested and (at_s := (clock() - began_ns) / 1e9) < seconds:
         probe_ms = probe.run() / 1e6
-        blocks.append(_block(engine, image, at_s, probe_ms, others, clock))
+        if reference is None:
+            blocks.append(_block(subject, at_s, probe_ms, others, clock))
+        else:
+            blocks.append(_beside(reference, subject, at_s, probe_ms, others, clock))
         progress(at_s / seconds)
     return blocks
 
 
-def _block(
-    engine: Engine,
-    image: NDArray[np.uint8],
+def _beside(
+    reference: Subject,
+    subject: Subject,
     at_s: float,
     probe_ms: float,
     others: Others,
     clock: Callable[[], int],
 ) -> Block:
+    reference_first = random.random() < 0.5  # noqa: S311 (no secret)
+    reference_ms = reference.turn(clock) if reference_first else []
+    subject.engine.infer(subject.image)  # not counted: caches and threads are still the reference's
+    block = _block(subject, at_s, probe_ms, others, clock)
+    return replace(block, reference_ms=reference_ms or reference.turn(clock))
+
+
+def _block(subject: Subject, at_s: float, probe_ms: float, others: Others, clock: Callable[[], int]) -> Block:
     times: list[float] = []
     device: list[float] = []
     others.cores()
     while sum(times) < 1e3 * BLOCK_S:
-        times.append(_timed_ms(engine, image, clock))
-        if engine.device_ns is not None:
-            device.append(engine.device_ns / 1e6)
+        times.append(subject.infer_ms(clock))
+        if subject.engine.device_ns is not None:
+            device.append(subject.engine.device_ns / 1e6)
     return Block(at_s, times, probe_ms, others.cores(), device)
-
-
-def _timed_ms(engine: Engine, image: NDArray[np.uint8], clock: Callable[[], int]) -> float:
-    began_ns = clock()
-    engine.infer(image)
-    return (clock() - began_ns) / 1e6

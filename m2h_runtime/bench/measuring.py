@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from m2h_runtime.bench.blocks import measure_blocks, warm_up
+from m2h_runtime.bench.blocks import measure_blocks
 from m2h_runtime.bench.cold_start import cold_start
 from m2h_runtime.bench.loop import LoopRun
 from m2h_runtime.bench.soak import soak
 from m2h_runtime.bench.statistics import histogram, summarize
-from m2h_runtime.engine.selftest import read_golden
+from m2h_runtime.bench.subject import Subject
+from m2h_runtime.engine.ort import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from m2h_runtime.bench.blocks import Block
     from m2h_runtime.bench.sensors import Sensors
@@ -60,6 +59,7 @@ class Measuring:
         stop: ends it early.
         sensors: read during the soak.
         progress: makes, for a title, what is told the share that is done.
+        reference: the engine that `--compare` divides by, on the same backend and threads; None: there is none here.
 
     Attributes:
         result: what is there so far, by part.
@@ -74,11 +74,13 @@ class Measuring:
         stop: Stop,
         sensors: Sensors,
         progress: Callable[[str], Callable[[float], None]],
+        reference: Subject | None = None,
     ) -> None:
         self.result: dict[str, Any] = {}
         self._engine, self._folder, self._threads = engine, folder, threads
         self._plan, self._stop, self._sensors, self._progress = plan, stop, sensors, progress
-        self._image: NDArray[np.uint8] = read_golden(folder, engine.manifest).image
+        self._subject, self._reference = Subject.of(engine, folder), reference
+        self._image = self._subject.image
 
     def run(self) -> dict[str, Any]:
         """Measure everything in the plan, or until a stop.
@@ -93,10 +95,10 @@ class Measuring:
             "soak": self._soak,
             "cold-start": self._cold_start,
         }
-        warm = warm_up(self._engine, self._image, self._stop)
+        warm_ms = self._subject.warm_up(self._stop)
         self.result["warm_up"] = {
-            "first_ms": round(warm.times_ms[0], 4) if warm.times_ms else None,
-            "frames": len(warm.times_ms),
+            "first_ms": round(warm_ms[0], 4) if warm_ms else None,
+            "frames": len(warm_ms),
         }
         for part in self._plan.parts:
             if not self._stop.requested:
@@ -104,9 +106,19 @@ class Measuring:
         return self.result
 
     def _latency(self) -> None:
-        progress = self._progress("latency")
-        blocks = measure_blocks(self._engine, self._image, self._plan.seconds, self._stop, progress=progress)
-        self.result["latency"] = latency_result(blocks)
+        if self._reference is not None:
+            self._reference.warm_up(self._stop)
+        blocks = measure_blocks(
+            self._subject,
+            self._plan.seconds,
+            self._stop,
+            reference=self._reference,
+            progress=self._progress("latency"),
+        )
+        self.result["latency"] = {
+            **latency_result(blocks),
+            "reference": None if self._reference is None else reference_facts(self._reference, self._threads),
+        }
 
     def _loop(self) -> None:
         runs = self.result["loop"] = []
@@ -157,6 +169,17 @@ def latency_result(blocks: Sequence[Block]) -> dict[str, Any]:
     }
 
 
+def reference_facts(reference: Subject, threads: int | None) -> dict[str, Any]:
+    """Which engine took turns: two results with the same can be compared by it."""
+    manifest = reference.engine.manifest
+    return {
+        "name": manifest.name,
+        "engine_id": manifest.engine_id(),
+        "backend": reference.engine.backend,
+        "threads": threads or usable_cores(),
+    }
+
+
 def _plain(block: Block) -> dict[str, Any]:
     return {
         "at_s": round(block.at_s, 4),
@@ -164,4 +187,5 @@ def _plain(block: Block) -> dict[str, Any]:
         "probe_ms": round(block.probe_ms, 4),
         "others": None if block.others is None else round(block.others, 3),
         "device_ms": [round(ms, 4) for ms in block.device_ms],
+        "reference_ms": [round(ms, 4) for ms in block.reference_ms],
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from m2h_runtime.bench.blocks import Block
 from m2h_runtime.bench.facts import differences
 from m2h_runtime.bench.measuring import SCHEMA
-from m2h_runtime.bench.verdict import cannot_tell, compare_runs
+from m2h_runtime.bench.verdict import cannot_tell, compare_by_reference, compare_runs
 from m2h_runtime.errors import InputError
 from m2h_runtime.files import reason
 
@@ -50,13 +50,22 @@ def blocks_of(result: dict[str, Any]) -> list[Block]:
     return [Block(**block) for block in result["latency"]["blocks"]]
 
 
+def _compare_latency(a: dict[str, Any], b: dict[str, Any]) -> Verdict:
+    references = [result["latency"].get("reference") for result in (a, b)]
+    both = [blocks_of(result) for result in (a, b)]
+    beside = all(block.reference_ms for blocks in both for block in blocks)
+    if references[0] is not None and references[0] == references[1] and beside:
+        return compare_by_reference(*both)
+    return compare_runs(*both)
+
+
 def compare(a: dict[str, Any], b: dict[str, Any]) -> tuple[Verdict, str]:
     """The verdict on two results, and a warning in one line about what else differs ("" if nothing).
 
     Engines on different machines are not compared: that would be a statement about machines.
     """
     found = differences(a, b)
-    verdict = compare_runs(blocks_of(a), blocks_of(b))
+    verdict = _compare_latency(a, b)
     machine = [text for text in found if not text.startswith(("backend", "threads", "size"))]
     if machine:
         return cannot_tell(f"the machines differ: {', '.join(machine)}"), ""

@@ -9,29 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from m2h_runtime.bench.verdict import compare_turns
+from m2h_runtime.bench.probe import Others
+from m2h_runtime.bench.subject import QUANTILE
+from m2h_runtime.bench.verdict import AMID_OTHERS, QUIET_CORES, QUIET_SHARE, compare_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from m2h_runtime.bench.stopping import Stop
+    from m2h_runtime.bench.subject import Subject
     from m2h_runtime.bench.verdict import Verdict
-    from m2h_runtime.engine.base import Engine
-
-TURN_S = 0.25
-LEAST_INFERENCES = 2
-QUANTILE = 25.0
-"""Of a turn's inferences."""
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """An open engine with the image that it is given, uint8 (H, W, 3) RGB at its size."""
-
-    engine: Engine
-    image: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,12 +30,14 @@ class Pair:
         first: which was first, "A" or "B".
         a_ms: the inferences of A.
         b_ms: the inferences of B.
+        others: cores that other programs took meanwhile on average; None: unknown.
     """
 
     at_s: float
     first: str
     a_ms: list[float]
     b_ms: list[float]
+    others: float | None = None
 
     @property
     def log_ratio(self) -> float:
@@ -57,8 +46,8 @@ class Pair:
 
 
 def take_turns(
-    a: Contestant,
-    b: Contestant,
+    a: Subject,
+    b: Subject,
     seconds: float,
     stop: Stop,
     *,
@@ -66,7 +55,7 @@ def take_turns(
     clock: Callable[[], int] = time.perf_counter_ns,
     seed: int | None = None,
 ) -> list[Pair]:
-    """Turns of `TURN_S` in pairs; who is first in a pair is drawn, so that nothing periodic prefers one.
+    """Turns in pairs; who is first in a pair is drawn, so that nothing periodic prefers one.
 
     Args:
         a: warm.
@@ -78,27 +67,22 @@ def take_turns(
         seed: of the drawing; None: another one each time.
     """
     draw = random.Random(seed)  # noqa: S311 (no secret)
+    others = Others(clock=clock)
     began_ns = clock()
     pairs: list[Pair] = []
     while not stop.requested and (at_s := (clock() - began_ns) / 1e9) < seconds:
         order = draw.choice(("AB", "BA"))
-        times = {name: _turn(a if name == "A" else b, clock) for name in order}
+        others.cores()
+        times = {name: (a if name == "A" else b).turn(clock) for name in order}
         if not stop.requested:
-            pairs.append(Pair(at_s, order[0], times["A"], times["B"]))
+            pairs.append(Pair(at_s, order[0], times["A"], times["B"], others.cores()))
         progress(at_s / seconds)
     return pairs
 
 
 def verdict_on(pairs: list[Pair]) -> Verdict:
-    """How B compares with A."""
-    return compare_turns(np.array([pair.log_ratio for pair in pairs]))
-
-
-def _turn(who: Contestant, clock: Callable[[], int]) -> list[float]:
-    who.engine.infer(who.image)  # not counted: caches and threads are still the other's
-    times: list[float] = []
-    while sum(times) < 1e3 * TURN_S or len(times) < LEAST_INFERENCES:
-        began_ns = clock()
-        who.engine.infer(who.image)
-        times.append((clock() - began_ns) / 1e6)
-    return times
+    """How B compares with A: by the pairs that nobody disturbed; by all of them if those are fewer than half."""
+    quiet = [pair for pair in pairs if pair.others is None or pair.others <= QUIET_CORES]
+    if len(quiet) >= QUIET_SHARE * len(pairs):
+        return compare_turns(np.array([pair.log_ratio for pair in quiet]))
+    return compare_turns(np.array([pair.log_ratio for pair in pairs]), AMID_OTHERS)

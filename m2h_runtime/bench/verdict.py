@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from m2h_runtime.bench.subject import QUANTILE as TURN_QUANTILE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,12 +28,17 @@ them is left, what looks quiet is no better: its neighbours have emptied the cac
 LEAST_BLOCKS, LEAST_INFERENCES = 8, 20
 BETWEEN_RUNS = 0.012
 """Two runs of one engine differ by so much (standard deviation of one run's logarithm) beyond what each run shows."""
+BETWEEN_REFERENCED = 0.006
+"""The same where a reference engine ran beside: what is left is how a process happens to lie in memory."""
 PROBE_MARGIN = 0.04
 """If the probes differ by more, it was the machine's clock that changed."""
 EXCLUDED = math.log(1.1)
 """Where the interval reaches a difference of 10 %, nobody may say that there is none."""
 APART_MARGIN, TURNS_MARGIN = 0.05, 0.03
 """Smaller differences are none: of separate runs, and of engines that take turns."""
+CONFIDENCE, AMID_OTHERS = 0.95, 0.99
+"""Of an interval; and of one from turns that other programs disturbed: their bursts last for several turns, which are
+then no independent witnesses."""
 RESAMPLES, WINDOW_S = 400, 1.0
 Z95 = NormalDist().inv_cdf(0.975)
 
@@ -43,7 +50,7 @@ class Verdict:
     Attributes:
         kind: the answer.
         ratio: time of B over time of A; None if nothing can be said.
-        low, high: its 95 % interval.
+        low, high: its interval, of 95 % unless the text says otherwise.
         text: all of it in a line.
     """
 
@@ -63,10 +70,12 @@ def cannot_tell(why: str) -> Verdict:
     return Verdict("cannot tell", None, None, None, f"cannot tell: {why}")
 
 
-def judge(log_ratio: float, low: float, high: float, margin: float) -> Verdict:
+def judge(
+    log_ratio: float, low: float, high: float, margin: float, confidence: float = CONFIDENCE
+) -> Verdict:
     """The verdict on an estimate and its interval, all as logarithms of B/A."""
     ratio, bottom, top = (round(math.exp(value), 4) for value in (log_ratio, low, high))
-    told = f"B/A {ratio:.3f}, 95 % interval {bottom:.2f} to {top:.2f}"
+    told = f"B/A {ratio:.3f}, {100 * confidence:g} % interval {bottom:.2f} to {top:.2f}"
     if abs(log_ratio) > math.log1p(margin) and not low <= 0 <= high:
         kind: Kind = "slower" if log_ratio > 0 else "faster"
         shares = sorted(100 * abs(value - 1) for value in (bottom, top))
@@ -103,18 +112,45 @@ def compare_runs(a: Sequence[Block], b: Sequence[Block]) -> Verdict:
     return judge(estimate, estimate - half, estimate + half, APART_MARGIN)
 
 
-def compare_turns(ratios: NDArray[np.float64]) -> Verdict:
+def compare_by_reference(a: Sequence[Block], b: Sequence[Block]) -> Verdict:
+    """Two separate runs, each of which had the same reference engine take turns with its own.
+
+    A machine that changes its speed between the runs changes both alike: B/A is the ratio of the ratios. Each run's is
+    the median over its blocks, with the median's standard error by bootstrap.
+    """
+    for name, blocks in zip("AB", (a, b), strict=True):
+        if len(blocks) < LEAST_BLOCKS:
+            return cannot_tell(f"{name} has {len(blocks)} blocks, too few; measure longer")
+    (ratio_a, error_a), (ratio_b, error_b) = (_relative(blocks) for blocks in (a, b))
+    half = Z95 * math.sqrt(error_a**2 + error_b**2 + 2 * BETWEEN_REFERENCED**2)
+    return judge(ratio_b - ratio_a, ratio_b - ratio_a - half, ratio_b - ratio_a + half, APART_MARGIN)
+
+
+def _relative(blocks: Sequence[Block]) -> tuple[float, float]:
+    """Logarithm of the engine's time over the reference's, and its standard error."""
+    logs = np.log(
+        [
+            np.percentile(block.times_ms, TURN_QUANTILE) / np.percentile(block.reference_ms, TURN_QUANTILE)
+            for block in blocks
+        ]
+    )
+    drawn = np.random.default_rng(0).choice(logs, (RESAMPLES, len(logs)))
+    return float(np.median(logs)), float(np.std(np.median(drawn, axis=1)))
+
+
+def compare_turns(ratios: NDArray[np.float64], confidence: float = CONFIDENCE) -> Verdict:
     """Engines that took turns: the median of the turns' ratios with its distribution-free interval.
 
     Args:
         ratios: float64 (N,), logarithm of B/A, one for each pair of neighbouring blocks.
+        confidence: of the interval.
     """
-    ranks = _median_ranks(len(ratios))
+    ranks = _median_ranks(len(ratios), confidence)
     if ranks is None:
         return cannot_tell(f"{len(ratios)} turns are too few; measure longer")
     ordered = np.sort(ratios)
     low, high = float(ordered[ranks[0]]), float(ordered[ranks[1]])
-    return judge(float(np.median(ordered)), low, high, TURNS_MARGIN)
+    return judge(float(np.median(ordered)), low, high, TURNS_MARGIN, confidence)
 
 
 def level(blocks: Sequence[Block]) -> tuple[float, float]:
@@ -151,12 +187,12 @@ def _too_little(name: str, blocks: Sequence[Block], kept: Sequence[Block]) -> st
     return f"{name} has {inferences} inferences in {len(kept)} blocks, too few; measure longer"
 
 
-def _median_ranks(count: int) -> tuple[int, int] | None:
-    """Which order statistics hold the median with at least 95 %, from 0; None if there are too few."""
+def _median_ranks(count: int, confidence: float) -> tuple[int, int] | None:
+    """Which order statistics hold the median with so much confidence, from 0; None if there are too few."""
     tail, below = 0.0, -1
     for rank in range(count // 2):
         tail += math.comb(count, rank) / 2.0**count
-        if tail > 0.025:
+        if tail > (1 - confidence) / 2:
             break
         below = rank
     return (below, count - 1 - below) if below >= 0 else None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from m2h_runtime.bench.measuring import Part, Plan
     from m2h_runtime.bench.stopping import Stop
+    from m2h_runtime.bench.subject import Subject
     from m2h_runtime.engine import Engine
 
 PARTS = ("latency", "loop", "peak", "soak", "cold-start")
@@ -221,6 +222,9 @@ def _measure(args: argparse.Namespace, stop: Stop) -> int:
     chosen = plan(args)
     with ExitStack() as stack:
         engine = stack.enter_context(_open(args, folder, args.backend or "auto"))
+        reference = (
+            _reference(args, engine.backend, stack) if "latency" in chosen.parts and args.json else None
+        )
         progress = stack.enter_context(_progress())
         result: dict[str, Any] = {
             "schema": SCHEMA,
@@ -234,7 +238,7 @@ def _measure(args: argparse.Namespace, stop: Stop) -> int:
                 "seconds": chosen.seconds,
             },
         }
-        measuring = Measuring(engine, folder, args.threads, chosen, stop, sensors, _bar(progress))
+        measuring = Measuring(engine, folder, args.threads, chosen, stop, sensors, _bar(progress), reference)
         try:
             measuring.run()
             if args.against is not None and not stop.requested:
@@ -282,6 +286,18 @@ def _open(args: argparse.Namespace, folder: Path, backend: str) -> Engine:
     from m2h_runtime.engine import open_engine
 
     return open_engine(folder, backend, allow_unverified=args.allow_unverified, threads=args.threads)
+
+
+def _reference(args: argparse.Namespace, backend: str, stack: ExitStack) -> Subject | None:
+    """The shipped engine on this backend; None, and why in a line, where it does not open."""
+    from m2h_runtime.bench.subject import Subject
+
+    try:
+        folder = shipped_engine()
+        return Subject.of(stack.enter_context(_open(args, folder, backend)), folder)
+    except M2HError as error:
+        _say(f"no reference engine takes turns, so --compare can only judge runs of one clock: {error}")
+        return None
 
 
 def _progress() -> Progress:

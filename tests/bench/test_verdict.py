@@ -7,7 +7,7 @@ import pytest
 
 from m2h_runtime.bench.blocks import Block
 from m2h_runtime.bench.turns import Pair, verdict_on
-from m2h_runtime.bench.verdict import compare_runs, compare_turns, judge
+from m2h_runtime.bench.verdict import compare_by_reference, compare_runs, compare_turns, judge
 
 REPEATS = 60
 
@@ -30,6 +30,21 @@ def machine_run(
         noise = np.exp(np.abs(rng.normal(0, 0.02, 14)) + (rng.random(14) < 0.05) * rng.exponential(0.5, 14))
         times = (level * np.exp(slow) * noise).tolist()
         blocks.append(Block(0.2 * index, times, probe * float(rng.normal(0.8, 0.004)), others, []))
+    return blocks
+
+
+def referenced_run(rng: np.random.Generator, slower: float, host: float) -> list[Block]:
+    """Six seconds beside a reference of 9 ms on a host that is `host` times as slow throughout, and drifts."""
+    level = 14.0 * slower * np.exp(rng.normal(0, 0.004))
+    blocks = []
+    for index, slow in enumerate(rng.normal(0, 0.08, 24)):
+        times, beside = (
+            (
+                ms * host * np.exp(slow + rng.normal(0, 0.02)) * np.exp(np.abs(rng.normal(0, 0.02, 15)))
+            ).tolist()
+            for ms in (level, 9.0)
+        )
+        blocks.append(Block(0.5 * index, times, 0.8, 0.6, [], beside))
     return blocks
 
 
@@ -66,6 +81,42 @@ def test_turns_tell_the_same_from_ten_percent_slower() -> None:
     slowed = [compare_turns(turn_ratios(rng, 1.1)).kind for _ in range(REPEATS)]
     assert same.count("no difference") >= 0.95 * REPEATS
     assert slowed.count("slower") >= 0.95 * REPEATS
+
+
+def test_turns_while_others_work_are_left_out_or_believed_less() -> None:
+    quiet = [Pair(0.5 * i, "A", [10.0], [10.1 + 0.01 * (i % 3)], 0.02) for i in range(20)]
+    disturbed = [Pair(0.5 * i, "B", [20.0], [10.0 + i % 3], 0.9) for i in range(15)]
+    assert verdict_on([*quiet, *disturbed]).kind == "no difference"
+    burst = [Pair(0.5 * i, "B", [10.0], [16.0 if i < 15 else 9.0], 0.9) for i in range(20)]
+    assert compare_turns(np.array([pair.log_ratio for pair in burst])).kind == "slower"
+    assert verdict_on(burst).text.startswith(
+        "cannot tell: too noisy (B/A 1.600, 99 % interval 0.90 to 1.60)"
+    )
+    assert verdict_on([Pair(0.5 * i, "B", [10.0], [16.0], 0.9) for i in range(20)]).kind == "slower"
+
+
+def test_beside_a_reference_a_host_of_another_speed_is_not_blamed_on_the_engine() -> None:
+    rng = np.random.default_rng(4)
+    runs = [(referenced_run(rng, 1.0, 1.0), referenced_run(rng, 1.0, 1.28)) for _ in range(REPEATS)]
+    kinds = [compare_by_reference(a, b).kind for a, b in runs]
+    assert kinds.count("no difference") >= 0.95 * REPEATS
+    assert compare_runs(*runs[0]).kind != "no difference"
+
+
+def test_beside_a_reference_ten_percent_are_found_on_a_faster_host() -> None:
+    rng = np.random.default_rng(5)
+    verdicts = [
+        compare_by_reference(referenced_run(rng, 1.0, 1.28), referenced_run(rng, 1.1, 1.0))
+        for _ in range(REPEATS)
+    ]
+    assert [verdict.kind for verdict in verdicts].count("slower") >= 0.95 * REPEATS
+    assert np.median([verdict.ratio for verdict in verdicts]) == pytest.approx(1.1, abs=0.02)
+
+
+def test_a_reference_in_too_few_blocks_judges_nothing() -> None:
+    rng = np.random.default_rng(6)
+    run = referenced_run(rng, 1.0, 1.0)
+    assert compare_by_reference(run[:5], run).text == "cannot tell: A has 5 blocks, too few; measure longer"
 
 
 def test_the_texts_say_ratio_and_interval() -> None:
