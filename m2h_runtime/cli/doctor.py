@@ -154,6 +154,8 @@ def read_engine(folder: Path) -> Manifest:
         EngineError: it is no engine, or the libraries that read one do not load.
     """
     try:
+        import numpy as np  # noqa: F401  (first: without it OpenCV prints advice of its own)
+
         from m2h_runtime.engine.manifest import read_manifest
     except Exception as error:
         from m2h_runtime.cli.stack import told

@@ -49,7 +49,7 @@ class Receiver:
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"
-        wait_for(lambda: set(outputs) <= set(sink.wanted()))
+        wait_for(lambda: set(outputs) <= set(sink.subscribed()))
 
     def result(self, timeout_s: float = 30.0) -> dict[str, Any]:
         """What it received, once it has ended by itself."""

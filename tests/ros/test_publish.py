@@ -109,7 +109,7 @@ def test_what_nobody_reads_is_neither_computed_nor_sent(
     sink.write(observed(engine, make_frame(1)))
     assert reader.result()["accepted"] == stamps(2)[1:]
     assert set(vars(views[0])) & {*IMAGES, "semantics", "camera"} == {"depth"}
-    wait_for(lambda: sink.wanted() == [])
+    wait_for(lambda: sink.subscribed() == [])
     sink.write(observed(engine, make_frame(2)))
     assert len(views) == 1
     sink.close()

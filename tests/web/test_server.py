@@ -91,9 +91,9 @@ def test_viewers_that_never_read_hold_nothing_up_and_pile_nothing_up(running: Sh
     began = time.monotonic()
     seen = watch(running.url, 2.0, viewers=2)
     rate = (running.pipeline.counts.perceived - before) / (time.monotonic() - began)
-    assert rate > 0.7 * FPS
-    assert min(len(one.views) for one in seen) > 8
-    assert sum(running.pipeline.counts.dropped.values()) <= 2
+    assert rate > 0.5 * FPS
+    assert min(len(one.views) for one in seen) > 4
+    assert sum(running.pipeline.counts.dropped.values()) <= 0.1 * running.pipeline.counts.perceived
     for connection in deaf:
         connection.settimeout(0.3)
         assert frames_in(connection) == {1: 2, 2: 1}, "hello, one status, one view: all unanswered"
