@@ -1,26 +1,33 @@
-"""Weight files: published `.pt` state dicts and `.safetensors`, read without executing pickled code."""
+"""Weight files: published state dicts (`.pt`, `.pth`) and `.safetensors`, read without executing pickled code."""
 
 from __future__ import annotations
 
 import pickle
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from m2h_export.models import MODELS, build_model
+from m2h_export.models import CVM_MODELS, MODELS, build_model
+from m2h_export.models.catalogue import WITH_CVM
 from m2h_runtime.engine.manifest import sha256_of
 from m2h_runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from m2h_export.models import Network
     from m2h_export.models.cross_task import Mixing
+    from m2h_export.models.task_heads import TaskSet
 
 CLASS_KEY = "mlt_head.seg_out.final_conv.weight"
+CVM_CLASS_KEY = "heads.semantics.linear.weight"
+_NEW_IN_CVM = ("cvm.", "join.")
+_COMPUTED = ("rope_embed.periods", "bias_mask")
+"""Buffers of DINOv3 that a network has by itself; some files leave them out."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
@@ -35,23 +42,70 @@ class LoadedCheckpoint:
 
 
 def read_checkpoint(path: Path) -> LoadedCheckpoint:
-    """Read a weight file of any M2H network.
+    """Read a weight file of any M2H or cross-view network.
 
     Raises:
         CheckpointError: no such file, a git-lfs pointer, truncated, not a state dict, or one that needs code to run.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file; download one, or pass --random-weights")
+    state = _read_state(path)
+    key = CVM_CLASS_KEY if CVM_CLASS_KEY in state else CLASS_KEY
+    if key not in state or not state[key].ndim:
+        raise CheckpointError(
+            f"{path}: no {CLASS_KEY} in it, so these are not the weights of an M2H network"
+            f" (nor {CVM_CLASS_KEY}, of a cross-view network)"
+        )
+    return LoadedCheckpoint(state, sha256_of(path), int(state[key].shape[0]))
+
+
+def load_backbone(network: Network, path: Path) -> None:
+    """Load encoder weights: the official ones of DINOv3 or DINOv2, or the encoder of an M2H checkpoint.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is not for this network's encoder.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such backbone file; give DINOv3 or DINOv2 weights")
+    state = _read_state(path)
+    if CLASS_KEY in state:
+        state = {
+            name.removeprefix("backbone."): value
+            for name, value in state.items()
+            if name.startswith("backbone.")
+        }
+    backbone: nn.Module = network.backbone
+    own = backbone.state_dict()
+    given = {name: value for name, value in own.items() if name.endswith(_COMPUTED)} | state
+    if problem := _difference(_shapes(own), _shapes(given)):
+        raise CheckpointError(f"{path}: not the weights of {network.config.name}'s backbone ({problem})")
+    for name, value in given.items():
+        if not value.isfinite().all():
+            raise CheckpointError(f"{path}: {name} has values that are not finite; get the file again")
+    backbone.load_state_dict(given)
+
+
+def load_network(network: Network, checkpoint: LoadedCheckpoint) -> bool:
+    """Load a checkpoint that `check_fit` let through.
+
+    Returns:
+        False if these were M2H's weights and the network's cross-view module keeps its own.
+    """
+    whole = not _lacks_module(network.config.name, checkpoint.state)
+    missing, extra = network.load_state_dict(checkpoint.state, strict=whole)
+    if extra or [name for name in missing if not name.startswith(_NEW_IN_CVM)]:
+        raise CheckpointError(f"not the weights of {network.config.name}; check them first")
+    return whole
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as stream:
         head = stream.read(64)
     if head.startswith(_LFS):
         raise CheckpointError(
             f"{path}: a git-lfs pointer, not the weights; run: git lfs pull --include {path.name}"
         )
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, head)
-    if CLASS_KEY not in state or not state[CLASS_KEY].ndim:
-        raise CheckpointError(f"{path}: no {CLASS_KEY} in it, so these are not the weights of an M2H network")
-    return LoadedCheckpoint(state, sha256_of(path), int(state[CLASS_KEY].shape[0]))
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, head)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -117,10 +171,13 @@ def check_fit(
     *,
     mixing: Mixing | None = None,
     ggfm: bool | None = None,
+    tasks: TaskSet | None = None,
+    **switches: Any,
 ) -> None:
     """Is it a checkpoint of the network called `model`, with `num_classes` (None: whatever it has).
 
-    `mixing` and `ggfm` are those of `build_model`.
+    `mixing`, `ggfm`, `tasks` and `switches` are those of `build_model`. M2H's weights fit the network that has a
+    cross-view module besides.
 
     Raises:
         CheckpointError: another class count, or another network; names the network that it fits.
@@ -130,23 +187,49 @@ def check_fit(
         raise CheckpointError(
             f"{path}: its semantic head has {found} classes, not {num_classes}; pass --classes {found}"
         )
-    problem = _mismatch(checkpoint, model, mixing, ggfm)
+    options: dict[str, Any] = {"mixing": mixing, "ggfm": ggfm, "tasks": tasks, **switches}
+    problem = _mismatch(checkpoint, model, options)
     if problem is None:
         return
-    fitting = [name for name in MODELS if name != model and _mismatch(checkpoint, name, mixing, ggfm) is None]
-    hint = (
-        f"these are the weights of {fitting[0]}: pass --model {fitting[0]}" if fitting else "get another file"
+    fitting = (
+        name
+        for name, those in _candidates(checkpoint.state, options)
+        if name != model and _mismatch(checkpoint, name, those) is None
     )
+    fits = next(fitting, None)
+    hint = f"these are the weights of {fits}: pass --model {fits}" if fits else "get another file"
     raise CheckpointError(f"{path}: not the weights of {model} ({problem}); {hint}")
 
 
-def _mismatch(
-    checkpoint: LoadedCheckpoint, model: str, mixing: Mixing | None, ggfm: bool | None
-) -> str | None:
+def _candidates(state: dict[str, Tensor], options: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Networks whose weights these could be, by what their names say, each with the options that it takes."""
+    m2h = {name: options[name] for name in ("mixing", "ggfm")}
+    if CVM_CLASS_KEY in state:
+        others = {name: value for name, value in options.items() if name not in m2h}
+        return [(name, others) for name in CVM_MODELS]
+    if any(name.startswith(_NEW_IN_CVM) for name in state):
+        return [(name + WITH_CVM, options | {"tasks": None}) for name in MODELS]
+    return [(name, m2h) for name in MODELS]
+
+
+def _lacks_module(model: str, state: dict[str, Tensor]) -> bool:
+    return model.endswith(WITH_CVM) and not any(name.startswith(_NEW_IN_CVM) for name in state)
+
+
+def _mismatch(checkpoint: LoadedCheckpoint, model: str, options: dict[str, Any]) -> str | None:
     with torch.device("meta"):
-        network = build_model(model, checkpoint.num_classes, mixing=mixing, ggfm=ggfm)
-    wanted = {k: tuple(v.shape) for k, v in network.state_dict().items()}
-    found = {k: tuple(v.shape) for k, v in checkpoint.state.items()}
+        network = build_model(model, checkpoint.num_classes, **options)
+    wanted = _shapes(network.state_dict())
+    if _lacks_module(model, checkpoint.state):
+        wanted = {name: shape for name, shape in wanted.items() if not name.startswith(_NEW_IN_CVM)}
+    return _difference(wanted, _shapes(checkpoint.state))
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def _difference(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> str | None:
     if missing := sorted(wanted.keys() - found.keys()):
         return f"{len(missing)} tensors missing, the first is {missing[0]}"
     if extra := sorted(found.keys() - wanted.keys()):

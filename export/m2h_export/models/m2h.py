@@ -17,7 +17,6 @@ from m2h_export.models.layers import ConvUnit, fit, nearest, upto
 from m2h_export.models.reassembly import Reassemble, UniqueFeature
 from m2h_export.models.restoration import Restore
 from m2h_export.models.vit import VIT_B, VIT_L, VIT_NANO, VIT_S, DinoV2, Tokens, ViTConfig
-from m2h_runtime.errors import InputError
 
 TASKS = ("edges", "normals", "sem_seg", "depth")
 """Token order and norm index of the cross-task attention."""
@@ -193,9 +192,17 @@ class M2HHead(nn.Module):
             maps = [self.post_attn_proj[t](upto(x, size)) for t, x in zip(TASKS, maps, strict=True)]
         return maps
 
-    def predict(self, tapped: list[Tokens], details: list[Tensor]) -> dict[str, Tensor]:
-        """Tapped ViT outputs and the stem's maps (none without one), to the outputs on the heads' own grid."""
-        own = self.task_maps(self.pyramid(tapped, details))
+    def predict(
+        self, tapped: list[Tokens], details: list[Tensor], finest: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Tapped ViT outputs and the stem's maps (none without one), to the outputs on the heads' own grid.
+
+        `finest` (B, C, ·, ·) is added to the finest level of the pyramid: what a cross-view module saw.
+        """
+        pyramid = self.pyramid(tapped, details)
+        if finest is not None:
+            pyramid[0] = pyramid[0] + finest
+        own = self.task_maps(pyramid)
         mixed = self.mix(own)
         if self.config.adds_own:
             kept = 2 if self.config.ggfm else 4  # gated merging adds those of semantics and depth itself
@@ -217,7 +224,10 @@ class M2HHead(nn.Module):
         self, tapped: list[Tokens], size: tuple[int, int], details: list[Tensor] | None = None
     ) -> dict[str, Tensor]:
         """The same at the picture's size (H, W)."""
-        out = self.predict(tapped, details or [])
+        return self.resize(self.predict(tapped, details or []), size)
+
+    def resize(self, out: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Outputs on the heads' grid, at the picture's size (H, W)."""
         labels = fit if self.config.labels == "smooth" else nearest
         return {task: (labels if task == "semantics" else fit)(x, size) for task, x in out.items()}
 
@@ -249,27 +259,3 @@ class M2H(nn.Module):
         """What `forward` gives, but on the heads' own, coarser grid: for losses that need not pay for resizing."""
         out: dict[str, Tensor] = self.mlt_head.predict(*self.backbone(image))
         return out
-
-
-def build_model(
-    name: str, num_classes: int = 41, *, mixing: Mixing | None = None, ggfm: bool | None = None
-) -> M2H:
-    """A network by name, with fresh weights, in training mode.
-
-    Args:
-        name: one of `MODELS`; "m2h" and "m2h-small" load the published state dicts with `strict=True`.
-        num_classes: of the semantic head.
-        mixing: "wmca" (as published), or the paper's ablations "mha" and "none".
-        ggfm: False leaves out the global gated feature merging, the paper's other ablation.
-
-    Raises:
-        InputError: no network of that name.
-    """
-    if name not in MODELS:
-        raise InputError(f"no network {name!r}; there are {', '.join(MODELS)}")
-    config = replace(MODELS[name], num_classes=num_classes)
-    if mixing is not None:
-        config = replace(config, mixing=mixing)
-    if ggfm is not None:
-        config = replace(config, ggfm=ggfm)
-    return M2H(config)
