@@ -16,7 +16,7 @@ import torch
 from gpu_names import ORT, RUNTIME, STRICT, TENSORRT, TF32, TORCH
 from torch_forms import Form, build, perceive, picture_for
 
-from m2h_runtime.engine.contract import CONTRACT_VERSION, input_spec, output_specs
+from m2h_runtime.engine.contract import contract_version, input_spec, output_specs
 from m2h_runtime.engine.manifest import (
     GRAPH_NAME,
     PLAN_NAME,
@@ -252,7 +252,7 @@ def manifest_of(
 ) -> Manifest:
     """What a backend wants to know of an engine; m2h-export writes the whole of it."""
     return Manifest(
-        contract=CONTRACT_VERSION,
+        contract=contract_version(None),
         name=model,
         size=size,
         precision=precision,  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from m2h_runtime.engine.contract import Outputs
+    from m2h_runtime.engine.contract import Neighbours, Outputs
     from m2h_runtime.engine.manifest import Manifest
     from m2h_runtime.perception import Perception
 
@@ -59,7 +59,7 @@ class NumpyEngine(Engine):
     def open(cls, folder: Path, manifest: Manifest, threads: int | None) -> NumpyEngine:  # noqa: ARG003
         return cls(folder)
 
-    def _infer(self, image: NDArray[np.uint8]) -> Outputs:
+    def _infer(self, image: NDArray[np.uint8], views: Neighbours | None = None) -> Outputs:
         self._before()
         said = twin(image[0])
         return {

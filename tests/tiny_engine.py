@@ -1,17 +1,25 @@
 """A real engine folder that takes a moment to make: plain arithmetic on the image instead of a network.
 
-The graph obeys the engine contract. `twin` is the same arithmetic in numpy, written apart from it.
+The graph obeys the engine contract. `twin` is the same arithmetic in numpy, written apart from it. A cross-view engine
+(`views`) adds to the depth what its neighbours are and where: `twin_among`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from m2h_runtime.engine.contract import CONTRACT_VERSION, input_spec, output_specs
+from m2h_runtime.engine.contract import (
+    Neighbours,
+    Views,
+    contract_version,
+    input_specs,
+    output_specs,
+)
 from m2h_runtime.engine.manifest import (
     GOLDEN_NAME,
     GRAPH_NAME,
@@ -36,6 +44,9 @@ if TYPE_CHECKING:
 
 SIZE = (64, 96)
 LABELS = generic_label_space(2)
+VIEWS = Views(neighbours=1, channels=3, stride=8)
+WEIGHTS = np.arange(1, 13, dtype=np.float32).reshape(3, 4) / 20
+"""What each number of a pose counts in the depth."""
 
 
 def twin(image: NDArray[np.uint8]) -> Perception:
@@ -56,6 +67,39 @@ def twin(image: NDArray[np.uint8]) -> Perception:
     )
 
 
+def features_of(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The spatial features of a cross-view tiny engine: float32 (1, 3, h, w), means over 8x8 pixels, 0..1."""
+    height, width = image.shape[0] // 8, image.shape[1] // 8
+    blocks = image.astype(np.float32).reshape(height, 8, width, 8, 3).mean(axis=(1, 3)) / 255
+    return np.ascontiguousarray(blocks.transpose(2, 0, 1))[None]
+
+
+def twin_among(image: NDArray[np.uint8], views: Neighbours | None) -> Perception:
+    """As `twin`, and the depth larger by what the neighbours are and where.
+
+    The mean over the neighbours of |WEIGHTS * (pose - identity)|, summed, plus the mean difference of the features
+    times fx / 100.
+    """
+    said = twin(image)
+    if views is None:
+        return said
+    more = 0.0
+    for pose, features in zip(views.neighbour_from_camera, views.features, strict=True):
+        moved = np.abs(WEIGHTS * (pose - np.eye(3, 4)))
+        apart = np.abs(features - features_of(image)[0]).mean() if moved.any() else 0.0
+        more += moved.sum() + apart * views.intrinsics[0] / 100
+    depth = said.depth + np.float32(more / len(views.features))
+    return replace(said, depth=depth.astype(np.float32))
+
+
+def neighbours(seed: int = 5, count: int = 1, size: tuple[int, int] = SIZE) -> Neighbours:
+    """Frames of `picture(seed)` and on, each a little further to the right, of an ordinary camera."""
+    poses = np.tile(np.eye(3, 4, dtype=np.float32), (count, 1, 1))
+    poses[:, 0, 3] = -0.1 * np.arange(1, count + 1)
+    features = np.concatenate([features_of(picture(seed + i, size)) for i in range(count)])
+    return Neighbours(features, poses, np.array((80, 81, 47.5, 31.5), np.float32))
+
+
 def picture(seed: int, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
     """A smooth random image, uint8 (H, W, 3) RGB, another one for every seed."""
     rng = np.random.default_rng(seed)
@@ -73,6 +117,7 @@ def make_tiny_engine(
     golden: Perception | None = None,
     work: int = 0,
     fragile: bool = False,
+    views: Views | None = None,
 ) -> Path:
     """Write the engine folder and return it.
 
@@ -83,18 +128,20 @@ def make_tiny_engine(
         golden: outputs to store for the golden frame instead of the right ones.
         work: so many 15x15 convolutions that change nothing; 100 take some 10 ms on one core.
         fragile: the depth of a black image is NaN.
+        views: makes a cross-view engine of 3 channels and stride 8, see `twin_among`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    graph = _graph(work, fragile)
+    graph = _graph(work, fragile, views)
     onnx.save(graph, folder / GRAPH_NAME)
-    write_golden(folder, picture(0), golden or twin(picture(0)))
+    near = None if views is None else neighbours(count=views.neighbours).rounded()
+    write_golden(folder, picture(0), golden or twin_among(picture(0), near), near)
     Manifest(
-        contract=CONTRACT_VERSION,
+        contract=contract_version(views),
         name="tiny",
         size=SIZE,
         precision="fp32",
         label_space=LABELS,
-        depth_range_m=(1.0, 5.0),
+        depth_range_m=(1.0, 5.0) if views is None else (1.0, None),
         normals_frame="camera_optical_frame",
         resize="stretch",
         checkpoint=Checkpoint("tests/tiny_engine.py", "", random_weights),
@@ -102,11 +149,12 @@ def make_tiny_engine(
         graph=GraphFacts(17, len(graph.graph.node), len(graph.graph.node), 0.0, 0.0),
         parity=Parity(verdict, "numpy twin", (ParityRun("onnxruntime-cpu", verdict, 1, {}, {}),)),
         files={name: file_facts(folder / name) for name in (GRAPH_NAME, GOLDEN_NAME)},
+        views=views,
     ).write(folder)
     return folder
 
 
-def _graph(work: int, fragile: bool) -> onnx.ModelProto:
+def _graph(work: int, fragile: bool, views: Views | None) -> onnx.ModelProto:
     height, width = SIZE
     constants = {
         "i0": np.array(0, np.int64),
@@ -129,7 +177,8 @@ def _graph(work: int, fragile: bool) -> onnx.ModelProto:
         *(_fragile() if fragile else [node("Identity", ["part_0"], ["part"])]),
         node("Add", ["part", "k1"], ["depth_0"]),
         *(_busy() if work else []),
-        node("Identity", ["depth_1" if work else "depth_0"], ["depth"]),
+        node("Identity", ["depth_1" if work else "depth_0"], ["depth_2" if views else "depth"]),
+        *(_compared(views, constants) if views else []),
         node("Gather", ["image", "i0"], ["red"], axis=3),
         node("Greater", ["red", "k128"], ["is_red"]),
         node("Cast", ["is_red"], ["semantics"], to=TensorProto.UINT8),
@@ -144,13 +193,51 @@ def _graph(work: int, fragile: bool) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [_value_info(input_spec(height, width))],
-        [_value_info(spec) for spec in output_specs(height, width)],
+        [_value_info(spec) for spec in input_specs(height, width, views)],
+        [_value_info(spec) for spec in output_specs(height, width, views)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _compared(views: Views, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
+    """`features` of the image, and `depth` from `depth_2` and the neighbours."""
+    node = helper.make_node
+    constants |= {
+        "identity": np.eye(3, 4, dtype=np.float32)[None],
+        "weights": WEIGHTS[None],
+        "byte": np.array(255, np.float32),
+        "percent": np.array(100, np.float32),
+        "count": np.array(views.neighbours, np.float32),
+        "nought": np.array(0, np.float32),
+        "first": np.array([0], np.int64),
+        "pair": np.array([-1, 1, 1, 1], np.int64),
+    }
+    return [
+        node("Transpose", ["real"], ["colors"], perm=[0, 3, 1, 2]),
+        node("AveragePool", ["colors"], ["pooled"], kernel_shape=[8, 8], strides=[8, 8]),
+        node("Div", ["pooled", "byte"], ["features"]),
+        node("Sub", ["neighbour_from_camera", "identity"], ["step"]),
+        node("Mul", ["step", "weights"], ["weighted"]),
+        node("Abs", ["weighted"], ["distances"]),
+        node("ReduceSum", ["distances"], ["moved"], keepdims=0),
+        node("ReduceMax", ["distances"], ["largest"], axes=[1, 2], keepdims=0),
+        node("Reshape", ["largest", "pair"], ["largest_4"]),
+        node("Greater", ["largest_4", "nought"], ["is_other"]),
+        node("Where", ["is_other", "neighbour_features", "features"], ["others"]),
+        node("Sub", ["others", "features"], ["gap"]),
+        node("Abs", ["gap"], ["gaps"]),
+        node("ReduceMean", ["gaps"], ["means"], axes=[1, 2, 3], keepdims=0),
+        node("Gather", ["intrinsics", "first"], ["fx"]),
+        node("Div", ["fx", "percent"], ["focal"]),
+        node("Mul", ["means", "focal"], ["apart"]),
+        node("ReduceSum", ["apart"], ["apart_sum"], keepdims=0),
+        node("Add", ["moved", "apart_sum"], ["sum"]),
+        node("Div", ["sum", "count"], ["more"]),
+        node("Add", ["depth_2", "more"], ["depth"]),
+    ]
 
 
 def _busy() -> list[onnx.NodeProto]:

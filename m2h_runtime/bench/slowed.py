@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from m2h_runtime.engine.contract import Outputs
+    from m2h_runtime.engine.contract import Neighbours, Outputs
     from m2h_runtime.engine.manifest import Manifest
     from m2h_runtime.perception import Perception
 
@@ -47,18 +47,19 @@ class SlowedEngine(Engine):
         """Never by name: it is wrapped around an opened engine."""
         raise NotImplementedError
 
-    def infer(self, rgb: NDArray[np.uint8]) -> Perception:
+    def infer(self, rgb: NDArray[np.uint8], views: Neighbours | None = None) -> Perception:
         """As the engine, and some time more; it turns instead of sleeping, as sleeping overshoots."""
         began_ns = self._clock()
-        perception = self._engine.infer(rgb)
+        perception = self._engine.infer(rgb, views)
         ended_ns = self._clock()
         until_ns = ended_ns + round(self._share * (ended_ns - began_ns))
         while self._clock() < until_ns:
             pass
+        self.features = self._engine.features
         return perception
 
-    def _infer(self, image: NDArray[np.uint8]) -> Outputs:
-        return self._engine._infer(image)
+    def _infer(self, image: NDArray[np.uint8], views: Neighbours | None = None) -> Outputs:
+        return self._engine._infer(image, views)
 
     def close(self) -> None:
         """Close the engine."""

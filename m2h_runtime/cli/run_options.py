@@ -27,6 +27,7 @@ APPLIES = {
     "realtime": RECORDED,
     "loop": RECORDED,
     "imu_topic": ("bag", "topic"),
+    "odometry": ("bag", "topic"),
     "camera_info_topic": ("bag", "topic"),
     "image_topic": ("bag",),
 }
@@ -93,6 +94,11 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         "--camera-info-topic", metavar="NAME", help="camera_info, or none (default: beside the images)"
     )
     group.add_argument("--imu-topic", metavar="NAME", help="IMU, or none (default: a bag's only one)")
+    group.add_argument(
+        "--odometry",
+        metavar="NAME",
+        help="nav_msgs/Odometry topic: the camera's poses, for cross-view engines",
+    )
     group.add_argument(
         "--realtime",
         action=argparse.BooleanOptionalAction,
@@ -198,6 +204,7 @@ def source_spec(args: argparse.Namespace) -> SourceSpec:
         image_topic=args.image_topic,
         camera_info_topic=_topic(args.camera_info_topic),
         imu_topic=_topic(args.imu_topic),
+        odometry_topic=_topic(args.odometry),
         realtime=_paced(args),
         loop=args.loop,
         duration_s=WALK_S if args.loop else max(WALK_S, frames_s),

@@ -62,6 +62,7 @@ def build_report(
         "time_to_first_perception_s": None if first_ns is None else _rounded((first_ns - started_ns) / 1e9),
         "frames": {"captured": counts.captured, "perceived": counts.perceived, "written": counts.written},
         "drops": drops(counts, source.skipped),
+        "views": pipeline.views(),
         "health": [
             {
                 "at_s": _rounded((change.at_ns - started_ns) / 1e9),
@@ -171,6 +172,8 @@ def print_report(report: dict[str, Any]) -> None:
     for drop in report["drops"]:
         if drop["frames"]:
             console.print(f"dropped {drop['frames']} at {drop['stage']}: {drop['reason']}", soft_wrap=True)
+    if report["views"] is not None:
+        console.print(_told(report["views"]), soft_wrap=True)
     table = Table("stage", *(f"{name} ms" for name in ("p50", "p95", "p99", "max")))
     for column in table.columns[1:]:
         column.justify = "right"
@@ -178,6 +181,13 @@ def print_report(report: dict[str, Any]) -> None:
         table.add_row(stage, *(f"{values[name]:.2f}" for name in ("p50", "p95", "p99", "max")))
     if report["latency_ms"]:
         console.print(table)
+
+
+def _told(views: dict[str, Any]) -> str:
+    """From how many views it perceived, in one line."""
+    counts = ", ".join(f"{count} {state}" for state, count in views["frames"].items())
+    baseline_m = views["median_baseline_m"]
+    return f"views: {counts or 'none'}" + (f"; median baseline {baseline_m:.2f} m" if baseline_m else "")
 
 
 def _version(name: str) -> str | None:

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from m2h_runtime.arrays import check_array
-from m2h_runtime.engine.contract import output_specs
-from m2h_runtime.errors import EngineError
+from m2h_runtime.engine.contract import FEATURES, input_specs, output_specs, single_view
+from m2h_runtime.errors import ContractError, EngineError
 from m2h_runtime.perception import Perception
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from m2h_runtime.engine.contract import Outputs
+    from m2h_runtime.engine.contract import Neighbours, Outputs
     from m2h_runtime.engine.manifest import Manifest
 
 
@@ -31,6 +31,7 @@ class Engine(ABC):
         manifest: the engine's sidecar.
         choice: one line that says which backend runs and why it was chosen; set by `open_engine`.
         device_ns: time of the latest inference on the GPU, copies included, by its own events; None without one.
+        features: float32 (1, K, h, w), of the latest frame, the caller's own; None before, and of single-view engines.
     """
 
     backend: ClassVar[str]
@@ -42,7 +43,10 @@ class Engine(ABC):
         self.manifest = manifest
         self.choice = ""
         self.device_ns: int | None = None
-        self._specs = output_specs(*manifest.size)
+        self.features: NDArray[np.float32] | None = None
+        self._specs = output_specs(*manifest.size, manifest.views)
+        self._input_specs = input_specs(*manifest.size, manifest.views)
+        self._alone = None if manifest.views is None else single_view(*manifest.size, manifest.views)
 
     @classmethod
     @abstractmethod
@@ -55,30 +59,41 @@ class Engine(ABC):
         """Load the engine of a checked folder; the files' hashes and the manifest are known to be right."""
 
     @abstractmethod
-    def _infer(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the graph on a C-contiguous uint8 (1, H, W, 3); the outputs may be views of engine buffers."""
+    def _infer(self, image: NDArray[np.uint8], views: Neighbours | None = None) -> Outputs:
+        """Run the graph; the outputs may be views of engine buffers.
+
+        Args:
+            image: C-contiguous uint8 (1, H, W, 3).
+            views: checked; of a cross-view engine always, of another never.
+        """
 
     def close(self) -> None:  # noqa: B027 (a backend without resources need not override it)
         """Give back what the engine holds. May be called twice."""
 
-    def infer(self, rgb: NDArray[np.uint8]) -> Perception:
+    def infer(self, rgb: NDArray[np.uint8], views: Neighbours | None = None) -> Perception:
         """Depth, semantics, confidence, normals and edges of one image.
 
         Args:
             rgb: uint8 (H, W, 3), RGB, at the engine's size.
+            views: earlier frames, for a cross-view engine; None: the image alone.
 
         Raises:
-            ContractError: the image has another size or dtype, or the engine broke the contract.
+            ContractError: the image or the neighbours have another size or dtype, a single-view engine was given
+                neighbours, or the engine broke the contract.
             EngineError: the backend failed.
         """
         height, width = self.manifest.size
         check_array("image", rgb, np.uint8, (height, width, 3))
-        outputs = self._infer(np.ascontiguousarray(rgb)[None])
+        image = np.ascontiguousarray(rgb)[None]
+        views = self._checked(views)
+        outputs = self._infer(image, views)
         arrays = {
             spec.name: check_array(spec.name, outputs[spec.name], spec.dtype, spec.shape)[0]
             for spec in self._specs
         }
         # Copies: the arrays are the caller's for as long as it likes, and the engine's buffers are used again.
+        if views is not None:
+            self.features = _own(arrays[FEATURES])[None]
         return Perception(
             depth=_own(arrays["depth"]),
             semantics=_own(arrays["semantics"]),
@@ -87,6 +102,19 @@ class Engine(ABC):
             edges=_own(arrays["edges"]),
             label_space=self.manifest.label_space,
         )
+
+    def _checked(self, views: Neighbours | None) -> Neighbours | None:
+        """The neighbours to infer with; None of a single-view engine."""
+        if self._alone is None:
+            if views is not None:
+                raise ContractError(f"{self.manifest.name}: is a single-view engine; give it no neighbours")
+            return None
+        if views is None:
+            return self._alone
+        tensors = views.tensors
+        for spec in self._input_specs[1:]:
+            check_array(spec.name, tensors[spec.name], spec.dtype, spec.shape)
+        return views
 
     def __enter__(self) -> Self:
         """Use the engine in a `with` block."""

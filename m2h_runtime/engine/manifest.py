@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from m2h_runtime.engine.contract import CONTRACT_VERSION
-from m2h_runtime.errors import EngineError
+from m2h_runtime.engine.contract import CONTRACT_VERSION, Views, contract_version
+from m2h_runtime.errors import ContractError, EngineError
 from m2h_runtime.files import write_atomically
 from m2h_runtime.label_space import LabelSpace
 
@@ -107,6 +107,7 @@ class Manifest:
         weights: how they are stored in the graph file; "fp16" weights in an "fp32" graph are widened on loading.
         focal_px: focal length fx, in pixels of `size`, of the camera that the weights learned metres with; None: not
             known, or of many cameras.
+        views: of a cross-view engine, what it compares a frame with; None: a single-view engine.
     """
 
     contract: int
@@ -125,10 +126,14 @@ class Manifest:
     tools: dict[str, str] = field(default_factory=dict)
     weights: Literal["fp32", "fp16", "int8"] = "fp32"
     focal_px: float | None = None
+    views: Views | None = None
 
     def write(self, folder: Path) -> None:
         """Write `manifest.yaml` into `folder`, whole or not at all."""
-        text = yaml.safe_dump(_plain(self), sort_keys=False, width=110, allow_unicode=True)
+        entries = _plain(self)
+        if self.views is None:  # runtimes of contract 1 do not know the setting
+            del entries["views"]
+        text = yaml.safe_dump(entries, sort_keys=False, width=110, allow_unicode=True)
         write_atomically(folder / MANIFEST_NAME, text.encode())
 
     def engine_id(self) -> str:
@@ -164,8 +169,12 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         manifest: Manifest = _parse(Manifest, raw, "")
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, ContractError) as error:
         raise EngineError(f"{path}: {error}; export the engine again with m2h-export") from error
+    if manifest.contract < (needed := contract_version(manifest.views)):
+        raise EngineError(
+            f"{path}: views need engine contract {needed}, it says {manifest.contract}; export the engine again"
+        )
     return manifest
 
 
@@ -216,6 +225,7 @@ _NESTED: dict[str, type] = {
     "target": Target,
     "graph": GraphFacts,
     "parity": Parity,
+    "views": Views,
 }
 _PAIRS = ("size", "depth_range_m")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from m2h_runtime.cache import cache_folder
 from m2h_runtime.engine.base import Engine, failed
-from m2h_runtime.engine.contract import OUTPUT_NAMES
+from m2h_runtime.engine.contract import IMAGE
 from m2h_runtime.engine.manifest import GRAPH_NAME
 from m2h_runtime.engine.ort import usable_cores
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from m2h_runtime.engine.contract import Outputs
+    from m2h_runtime.engine.contract import Neighbours, Outputs
     from m2h_runtime.engine.manifest import Manifest
 
 
@@ -60,10 +60,11 @@ class Fp32Engine(Engine):
         super().__init__(manifest)
         self._request = compiled.create_infer_request()
 
-    def _infer(self, image: NDArray[np.uint8]) -> Outputs:
+    def _infer(self, image: NDArray[np.uint8], views: Neighbours | None = None) -> Outputs:
+        inputs = {IMAGE: image, **(views.tensors if views else {})}
         try:
-            self._request.infer({"image": image}, share_inputs=True)
-            return {name: self._request.get_tensor(name).data for name in OUTPUT_NAMES}
+            self._request.infer(inputs, share_inputs=True)
+            return {spec.name: self._request.get_tensor(spec.name).data for spec in self._specs}
         except Exception as error:
             raise failed(self.backend, error) from error
 

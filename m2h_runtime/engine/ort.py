@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from m2h_runtime.engine.base import Engine, failed
-from m2h_runtime.engine.contract import OUTPUT_NAMES
+from m2h_runtime.engine.contract import IMAGE
 from m2h_runtime.engine.manifest import GRAPH_NAME
 from m2h_runtime.errors import BackendUnavailableError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from m2h_runtime.engine.contract import Outputs
+    from m2h_runtime.engine.contract import Neighbours, Outputs
     from m2h_runtime.engine.manifest import Manifest
 
 
@@ -55,10 +55,12 @@ class CpuEngine(Engine):
     def __init__(self, manifest: Manifest, session: Any) -> None:
         super().__init__(manifest)
         self._session = session
+        self._names = [spec.name for spec in self._specs]
 
-    def _infer(self, image: NDArray[np.uint8]) -> Outputs:
+    def _infer(self, image: NDArray[np.uint8], views: Neighbours | None = None) -> Outputs:
+        inputs = {IMAGE: image, **(views.tensors if views else {})}
         try:
-            return dict(zip(OUTPUT_NAMES, self._session.run(OUTPUT_NAMES, {"image": image}), strict=True))
+            return dict(zip(self._names, self._session.run(self._names, inputs), strict=True))
         except Exception as error:
             raise failed(self.backend, error) from error
 
@@ -113,21 +115,26 @@ class CudaEngine(Engine):
         import onnxruntime as ort
 
         super().__init__(manifest)
-        height, width = manifest.size
         self._session = session
-        self._input = ort.OrtValue.ortvalue_from_numpy(np.zeros((1, height, width, 3), np.uint8), "cuda", 0)
+        self._inputs = {
+            spec.name: ort.OrtValue.ortvalue_from_numpy(np.zeros(spec.shape, spec.dtype), "cuda", 0)
+            for spec in self._input_specs
+        }
         self._outputs = {
             spec.name: ort.OrtValue.ortvalue_from_shape_and_type(spec.shape, spec.dtype.type, "cuda", 0)
             for spec in self._specs
         }
         self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input("image", self._input)
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
 
-    def _infer(self, image: NDArray[np.uint8]) -> Outputs:
+    def _infer(self, image: NDArray[np.uint8], views: Neighbours | None = None) -> Outputs:
         try:
-            self._input.update_inplace(image)
+            self._inputs[IMAGE].update_inplace(image)
+            for name, tensor in (views.tensors if views else {}).items():
+                self._inputs[name].update_inplace(tensor)
             self._session.run_with_iobinding(self._binding)
             return {name: value.numpy() for name, value in self._outputs.items()}
         except Exception as error:
@@ -135,8 +142,8 @@ class CudaEngine(Engine):
 
     def close(self) -> None:
         """Drop the session and the device buffers."""
-        self._session = self._binding = self._input = None
-        self._outputs = {}
+        self._session = self._binding = None
+        self._inputs, self._outputs = {}, {}
 
 
 def usable_cores() -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from m2h_runtime.engine import cuda, trt_library
 from m2h_runtime.engine.base import Engine
-from m2h_runtime.engine.contract import input_spec, output_specs
+from m2h_runtime.engine.contract import IMAGE, input_specs, output_specs
 from m2h_runtime.engine.manifest import PLAN_NAME
 from m2h_runtime.errors import ContractError, EngineError, EngineMismatchError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from m2h_runtime.engine.contract import Outputs, TensorSpec
+    from m2h_runtime.engine.contract import Neighbours, Outputs, TensorSpec, Views
     from m2h_runtime.engine.manifest import Manifest
     from m2h_runtime.engine.trt_library import Kind, Messages
 
@@ -97,7 +97,7 @@ class TensorRTEngine(Engine):
         engine = runtime.deserialize_cuda_engine((folder / PLAN_NAME).read_bytes())
         if engine is None:  # the API's way of failing; using it would end the process
             raise EngineError(f"{folder / PLAN_NAME}: {cls.backend} cannot load it: {messages.first_error()}")
-        check_tensors(trt, engine, manifest.size)
+        check_tensors(trt, engine, manifest.size, manifest.views)
         return cls(manifest, engine, messages)
 
     def __init__(self, manifest: Manifest, engine: Any, messages: Messages) -> None:
@@ -112,7 +112,7 @@ class TensorRTEngine(Engine):
             self._stream = cuda.call(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking))
             undo.callback(lambda: cudart.cudaStreamDestroy(self._stream))
             self._began, self._ended = (_event(undo) for _ in range(2))
-            self._input = self._buffer(input_spec(*manifest.size), undo)
+            self._inputs = {spec.name: self._buffer(spec, undo) for spec in self._input_specs}
             self._outputs = {spec.name: self._buffer(spec, undo) for spec in self._specs}
             self._enqueue()  # the first run allocates; only what comes after it can be captured
             cuda.call(cudart.cudaStreamSynchronize(self._stream))
@@ -134,7 +134,8 @@ class TensorRTEngine(Engine):
 
     def _enqueue(self) -> None:
         """Upload, run, download, all on the one stream."""
-        self._input.upload(self._stream)
+        for buffer in self._inputs.values():
+            buffer.upload(self._stream)
         if not self._context.execute_async_v3(int(self._stream)):
             raise EngineError(f"{self.backend}: the engine failed: {self._messages.first_error()}")
         for buffer in self._outputs.values():
@@ -163,11 +164,13 @@ class TensorRTEngine(Engine):
                 launch_ms,
             )
 
-    def _infer(self, image: NDArray[np.uint8]) -> Outputs:
+    def _infer(self, image: NDArray[np.uint8], views: Neighbours | None = None) -> Outputs:
         if self._engine is None:  # its pinned memory is gone: writing there would end the process
             raise EngineError(f"{self.backend}: the engine is closed; open it again")
         cudart = cuda.runtime()
-        np.copyto(self._input.host, image)
+        np.copyto(self._inputs[IMAGE].host, image)
+        for name, tensor in (views.tensors if views else {}).items():
+            np.copyto(self._inputs[name].host, tensor)
         cuda.call(cudart.cudaEventRecord(self._began, self._stream))
         if self._graph is not None:
             cuda.call(cudart.cudaGraphLaunch(self._graph, self._stream))
@@ -198,13 +201,13 @@ class TensorRTRtxEngine(TensorRTEngine):
     kind: ClassVar[Kind] = "tensorrt-rtx"
 
 
-def check_tensors(trt: Any, engine: Any, size: tuple[int, int]) -> None:
+def check_tensors(trt: Any, engine: Any, size: tuple[int, int], views: Views | None = None) -> None:
     """Compare a loaded plan's tensors with the contract.
 
     Raises:
         ContractError: one is missing, unknown, or of another type or shape.
     """
-    wanted = {spec.name: spec for spec in (input_spec(*size), *output_specs(*size))}
+    wanted = {spec.name: spec for spec in (*input_specs(*size, views), *output_specs(*size, views))}
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     if set(names) != set(wanted):
         raise ContractError(f"{PLAN_NAME}: expected the tensors {sorted(wanted)}, got {sorted(names)}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from m2h_runtime.engine.base import Engine
+    from m2h_runtime.engine.contract import Neighbours
     from m2h_runtime.perception import Perception
     from m2h_runtime.pipeline.health import Health
 
@@ -68,8 +69,12 @@ class EngineGuard:
         self._wait_s = FIRST_WAIT_S
         self._retry_ns = 0
 
-    def infer(self, image: NDArray[np.uint8]) -> Perception:
-        """The engine's perception of uint8 (H, W, 3) RGB at its size.
+    def infer(self, image: NDArray[np.uint8], views: Neighbours | None = None) -> Perception:
+        """The engine's perception.
+
+        Args:
+            image: uint8 (H, W, 3) RGB at its size.
+            views: earlier frames, for a cross-view engine; None: the image alone.
 
         Raises:
             FrameLost: there is none that may be passed on.
@@ -78,7 +83,7 @@ class EngineGuard:
         engine = self.engine or self._opened_again()
         self.busy_since_ns = self._clock()
         try:
-            perception = engine.infer(image)
+            perception = engine.infer(image) if views is None else engine.infer(image, views)
         except M2HError as error:
             if not self._forgiving:
                 raise

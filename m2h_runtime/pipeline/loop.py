@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from m2h_runtime.errors import CalibrationError, M2HError
 from m2h_runtime.pipeline.capture import CaptureThread
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from m2h_runtime.calibration.calibration import Calibration
     from m2h_runtime.calibration.fit import Policy
     from m2h_runtime.engine.base import Engine
+    from m2h_runtime.engine.contract import Neighbours
     from m2h_runtime.frame import Frame
     from m2h_runtime.pipeline.capture import Captured
     from m2h_runtime.pipeline.latency import Summary
     from m2h_runtime.pipeline.prepare import Prepared
     from m2h_runtime.sinks.base import Sink
     from m2h_runtime.sources.base import Source
+    from m2h_runtime.views import ViewKeeper
 
 POLL_S = 0.1
 """How soon a stop or a failed sink is noticed while no frame comes."""
@@ -126,6 +128,7 @@ class Pipeline:
         self._source = source
         self._live = source.live
         self._guard = EngineGuard(engine, self.health, reopen_engine, forgiving=source.live, clock=clock)
+        self._views = _view_keeper(engine, self.health, clock)
         self._limit = frame_limit
         self._on_perception = on_perception
         self._clock = clock
@@ -203,8 +206,9 @@ class Pipeline:
         try:
             self._judge(captured.frame, taken_ns)
             ready = self._prepare(captured.frame)
+            neighbours = self._neighbours(ready)
             prepared_ns = self._clock()
-            perception = self._guard.infer(ready.image)
+            perception = self._guard.infer(ready.image, neighbours)
             perceived_ns = self._clock()
             self._judge_again(captured.frame, prepared_ns, perceived_ns)
         except FrameLost as lost:
@@ -235,6 +239,8 @@ class Pipeline:
             stages["age"] = self._last_ns - captured.frame.taken_ns
         for stage, duration_ns in stages.items():
             self.latencies.add(stage, duration_ns)
+        if self._views is not None and self._guard.engine is not None:
+            self._views.remember(ready, perception, self._guard.engine.features)
         if self._on_perception is not None:
             self._on_perception(self)
 
@@ -295,11 +301,21 @@ class Pipeline:
             self._faults["frames"].bad(str(error), Level.FAILED)
             raise FrameLost(MISFIT) from error
 
+    def _neighbours(self, ready: Prepared) -> Neighbours | None:
+        """Earlier frames for a cross-view engine."""
+        if self._views is None:
+            return None
+        if self._guard.engine is None:  # the one that is opened next has made no features yet
+            self._views.clear()
+        return self._views.neighbours(ready)
+
     def _start_over(self, back_ns: int) -> None:
         self._faults["frames"].bad(
             f"stamps jumped back by {back_ns / 1e9:.1f} s: taken for a recording that starts over"
         )
         self._stamp_ns = self._motion_from_ns = None
+        if self._views is not None:
+            self._views.clear()
         if self._source.imu is not None:
             self._source.imu.reset()
 
@@ -400,6 +416,10 @@ class Pipeline:
                     made[f"{name} {outlet.sink.name}"] = summary
         return made
 
+    def views(self) -> dict[str, Any] | None:
+        """From how many views a cross-view engine perceived, see `ViewKeeper.report`; None of a single-view engine."""
+        return None if self._views is None else self._views.report()
+
     @property
     def recent_fps(self) -> float:
         """Perceptions per second over the last second; 0 before the second perception."""
@@ -420,3 +440,11 @@ class Pipeline:
     def engine_share(self) -> float:
         """How much of `busy_s` the engine was at work, 0..1."""
         return self.latencies.total_ns("engine") / 1e9 / self.busy_s if self.busy_s else 0.0
+
+
+def _view_keeper(engine: Engine, health: Health, clock: Callable[[], int]) -> ViewKeeper | None:
+    if engine.manifest.views is None:
+        return None
+    from m2h_runtime.views import ViewKeeper  # other engines need none of it
+
+    return ViewKeeper(engine.manifest.views, health, clock)

@@ -34,6 +34,7 @@ class Prepared:
         image: uint8 (H, W, 3) RGB at the engine's size.
         fit: how the two images lie on each other.
         depth_factor: what the engine's depth is to be multiplied by.
+        engine_camera: intrinsics of `image`, if they are known.
     """
 
     source: Frame
@@ -41,6 +42,7 @@ class Prepared:
     image: NDArray[np.uint8]
     fit: Fit
     depth_factor: float
+    engine_camera: CameraModel | None
 
 
 class Preparation:
@@ -88,7 +90,9 @@ class Preparation:
         elif frame.camera is not self._camera:
             frame = replace(frame, camera=self._camera)
         image = self._fit.apply(frame.image)
-        return Prepared(source, frame, image, self._fit, self.depth_scale * self._focal_factor)
+        return Prepared(
+            source, frame, image, self._fit, self.depth_scale * self._focal_factor, self._engine_camera
+        )
 
     def _make(self, said: CameraModel | None, size: tuple[int, int]) -> None:
         camera = check_fits(self._calibration, size).camera if self._calibration else said
@@ -100,9 +104,8 @@ class Preparation:
             )
         self._camera = self._rectifier.camera if self._rectifier else camera
         self._fit = Fit(self._policy, size, self._size)
+        self._engine_camera = self._fit.engine_camera(self._camera) if self._camera else None
         self._focal_factor = (
-            depth_factor(1.0, self._training_focal_px, self._fit.engine_camera(self._camera))
-            if self._camera
-            else 1.0
+            depth_factor(1.0, self._training_focal_px, self._engine_camera) if self._engine_camera else 1.0
         )
         self._made_for = (said, size)

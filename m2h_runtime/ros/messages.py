@@ -28,6 +28,7 @@ IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 IMU = "sensor_msgs/msg/Imu"
+ODOMETRY = "nav_msgs/msg/Odometry"
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 
 TYPES: Mapping[str, str] = MappingProxyType(

@@ -33,6 +33,7 @@ def source_spec(settings: Settings, profile: Profile) -> SourceSpec:
         image_topic=settings.image_topic or None,
         camera_info_topic=_camera_info_topic(settings, profile),
         imu_topic=settings.imu_topic or None,
+        odometry_topic=settings.odometry_topic or None,
         realtime=True,
         loop=settings.loop,
     )

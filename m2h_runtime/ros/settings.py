@@ -60,6 +60,7 @@ class Settings:
         "", "their CameraInfo; empty: beside image_topic, else the profile's; none: no"
     )
     imu_topic: str = _of("", "sensor_msgs/Imu to hand on with the frames; empty: no IMU")
+    odometry_topic: str = _of("", "nav_msgs/Odometry for engines that compare views; empty: no poses")
     image_depth_topic: str = _of("", "depth output; empty: the profile's")
     label_ids_topic: str = _of("", "label output; empty: the profile's")
     image_semantic_topic: str = _of("", "coloured semantics output; empty: the profile's")

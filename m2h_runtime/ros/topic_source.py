@@ -16,9 +16,10 @@ from m2h_runtime.ros.camera_info import camera_model
 from m2h_runtime.ros.endpoints import all_reliable, best_effort, make_subscription, reliable
 from m2h_runtime.ros.graph import silence
 from m2h_runtime.ros.images import decode_compressed, to_rgb
-from m2h_runtime.ros.messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, IMU
+from m2h_runtime.ros.messages import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, IMU, ODOMETRY
 from m2h_runtime.ros.session import require_ros
 from m2h_runtime.sources.base import Source
+from m2h_runtime.sources.odometry import OdometryTrack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,8 @@ class TopicSource(Source):
         camera_info_topic: sensor_msgs/CameraInfo of those images; None: the frames have no camera model.
         imu_topic: sensor_msgs/Imu; None: no IMU.
         imu: gets the samples; None with an `imu_topic` makes a track without calibration.
+        odometry_topic: nav_msgs/Odometry of the robot; None or "": the frames have no pose.
+        odometry: gets its messages; None with an `odometry_topic` makes a track without calibration.
         health: told what is wrong, and None when all is well again.
         clock: monotonic, integer nanoseconds.
 
@@ -77,6 +80,8 @@ class TopicSource(Source):
         camera_info_topic: str | None = None,
         imu_topic: str | None = None,
         imu: ImuTrack | None = None,
+        odometry_topic: str | None = None,
+        odometry: OdometryTrack | None = None,
         health: Callable[[str | None], None] = lambda _: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -106,6 +111,9 @@ class TopicSource(Source):
         if imu_topic:
             self.imu = imu or ImuTrack()
             self._subscribe(IMU, imu_topic, partial(_push, self.imu), 200)
+        self._odometry = (odometry or OdometryTrack()) if odometry_topic else None
+        if self._odometry is not None and odometry_topic:
+            self._subscribe(ODOMETRY, odometry_topic, partial(_push_odometry, self._odometry), 50)
         self._wants_camera = bool(camera_info_topic)
 
     def _subscribe(self, kind: str, topic: str, callback: Callable[[Any], None], depth: int) -> Any:
@@ -201,13 +209,15 @@ class TopicSource(Source):
         self, image: NDArray[Any], stamp_ns: int, arrival: _Arrival, camera: CameraModel | None
     ) -> Frame:
         self._last_stamp_ns = stamp_ns
+        frame_id = arrival.message.header.frame_id or "camera_optical_frame"
         frame = Frame(
             image,
             stamp_ns,
             self._sequence,
-            arrival.message.header.frame_id or "camera_optical_frame",
+            frame_id,
             taken_ns=self._taken_ns(arrival),
             camera=camera,
+            world_from_camera=self._odometry.at(stamp_ns, frame_id) if self._odometry is not None else None,
         )
         self._sequence += 1
         return frame
@@ -240,8 +250,9 @@ class TopicSource(Source):
             self._counts["stamp not later than the one before"] += 1
             return False
         self._last_stamp_ns = None
-        if self.imu is not None and (self.imu.newest_ns or 0) - stamp_ns > LOOP_S * 1e9:
-            self.imu.reset()  # unless the samples of the new run came first
+        for track in (self.imu, self._odometry):
+            if track is not None and (track.newest_ns or 0) - stamp_ns > LOOP_S * 1e9:
+                track.reset()  # unless the samples of the new run came first
         self._ill(f"{self.topic}: the stamps jumped back; a new run begins (does a bag play in a loop?)")
         return True
 
@@ -324,6 +335,11 @@ def _push(track: ImuTrack, message: Any) -> None:
     turn, force = message.angular_velocity, message.linear_acceleration
     track.frame_id = message.header.frame_id or track.frame_id
     track.push(_stamp_ns(message), (turn.x, turn.y, turn.z), (force.x, force.y, force.z))
+
+
+def _push_odometry(track: OdometryTrack, message: Any) -> None:
+    """In the node's thread: one pose."""
+    track.push_message(message, _stamp_ns(message))
 
 
 def _rcl_error() -> type[Exception]:

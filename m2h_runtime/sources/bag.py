@@ -14,6 +14,7 @@ from m2h_runtime.ros.images import decode_compressed, to_rgb
 from m2h_runtime.sources.bag_reader import BagReader
 from m2h_runtime.sources.bag_topics import BagTopics
 from m2h_runtime.sources.base import EndOfStream
+from m2h_runtime.sources.odometry import OdometryTrack
 from m2h_runtime.sources.recording import Complaints, Recording
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from m2h_runtime.calibration.camera import CameraModel
 
 PATIENCE_NS = 200_000_000
-"""So much recorded time a frame waits for IMU samples up to its stamp, and the first one for its camera_info."""
+"""So much recorded time a frame waits for IMU samples and odometry up to its stamp, the first for its camera_info."""
 HOPELESS = 30
 """After so many images that cannot be decoded, and none that can, it is the wrong topic."""
 BROKEN_IMAGE = "undecodable image"
@@ -52,6 +53,7 @@ class BagSource(Recording):
         imu: gets the samples of the bag's IMU; None makes a track without calibration.
         health: told what is wrong, and None when all is well again.
         imu_health: the same of the samples, where the track is made here.
+        odometry: gets the messages of the odometry topic, if one is named; None makes a track without calibration.
 
     Attributes:
         topics: those that are read; "" where there is none.
@@ -68,6 +70,7 @@ class BagSource(Recording):
         imu: ImuTrack | None = None,
         health: Callable[[str | None], None] = lambda _: None,
         imu_health: Callable[[str | None], None] | None = None,
+        odometry: OdometryTrack | None = None,
     ) -> None:
         super().__init__()
         self.path = Path(path)
@@ -79,12 +82,21 @@ class BagSource(Recording):
             self.close()
             raise
         image, info, motion = (self.topics.image or "", self.topics.camera_info or "", self.topics.imu or "")
+        way = self.topics.odometry
         self.imu = (imu or ImuTrack(health=imu_health)) if motion else None
+        self._odometry = (odometry or OdometryTrack()) if way else None
+        if self._odometry is not None:
+            self._odometry.reset()  # it may hold the end of the lap before
         self.images = self._reader.count(image)
         duration_s = self._reader.duration_s
         self.fps = (self.images - 1) / duration_s if self.images > 1 and duration_s > 0 else None
-        self._handlers = {image: self._on_image, info: self._on_camera_info, motion: self._on_imu}
-        self._messages = self._reader.messages({image, info, motion} - {""}, self._lose)
+        self._handlers = {
+            image: self._on_image,
+            info: self._on_camera_info,
+            motion: self._on_imu,
+            way: self._on_odometry,
+        }
+        self._messages = self._reader.messages(self._handlers.keys() - {""}, self._lose)
         self._waiting: deque[_Waiting] = deque()
         self._cameras: list[tuple[int, CameraModel | None]] = []
         self._log_ns = 0
@@ -120,10 +132,9 @@ class BagSource(Recording):
             return True
         if self.topics.camera_info and not self._cameras:
             return False
-        if self.imu is None:
-            return True
-        newest_ns = self.imu.newest_ns
-        return newest_ns is not None and newest_ns >= waiting.stamp_ns + self.shift_ns
+        # Of these two only the IMU's samples are shifted.
+        samples = waiting.stamp_ns + self.shift_ns
+        return _has_come(self.imu, samples) and _has_come(self._odometry, waiting.stamp_ns)
 
     def _stamp_ns(self, message: Any) -> int:
         stamp = message.header.stamp
@@ -140,6 +151,10 @@ class BagSource(Recording):
         self.imu.push(
             self._stamp_ns(message) + self.shift_ns, (gyro.x, gyro.y, gyro.z), (accel.x, accel.y, accel.z)
         )
+
+    def _on_odometry(self, message: Any) -> None:
+        if self._odometry is not None:
+            self._odometry.push_message(message, self._stamp_ns(message))
 
     def _on_camera_info(self, message: Any) -> None:
         old = hasattr(message, "K")  # ROS 1
@@ -162,7 +177,15 @@ class BagSource(Recording):
         camera = self._camera(stamp_ns, image)
         self._complaints.say(self._misfit)
         frame_id = message.header.frame_id or DEFAULT_FRAME_ID
-        frame = Frame(image, stamp_ns + self.shift_ns, self._sequence, frame_id, camera=camera)
+        pose = self._odometry.at(stamp_ns, frame_id) if self._odometry is not None else None
+        frame = Frame(
+            image,
+            stamp_ns + self.shift_ns,
+            self._sequence,
+            frame_id,
+            camera=camera,
+            world_from_camera=pose,
+        )
         self._sequence += 1
         return frame
 
@@ -194,11 +217,17 @@ class BagSource(Recording):
         """File, topics, number of images and rate."""
         rate = f" at {self.fps:.4g} FPS" if self.fps else ""
         motion = f", IMU {self.topics.imu}" if self.topics.imu else ""
-        return f"bag {self.path}, {self.topics.image}, {self.images} images{rate}{motion}"
+        way = f", odometry {self.topics.odometry}" if self.topics.odometry else ""
+        return f"bag {self.path}, {self.topics.image}, {self.images} images{rate}{motion}{way}"
 
     def close(self) -> None:
         """Close the bag."""
         self._reader.close()
+
+
+def _has_come(track: ImuTrack | OdometryTrack | None, stamp_ns: int) -> bool:
+    """What there is to wait for is there, up to `stamp_ns`."""
+    return track is None or (track.newest_ns is not None and track.newest_ns >= stamp_ns)
 
 
 def _decoded(message: Any) -> NDArray[np.uint8]:

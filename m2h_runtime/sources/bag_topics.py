@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 IMU = "sensor_msgs/msg/Imu"
+ODOMETRY = "nav_msgs/msg/Odometry"
 NO_COLOUR = ("depth", "disparity", "theora")
 COLOUR = ("color", "colour", "rgb")
 
@@ -26,11 +27,13 @@ class BagTopics:
         image: sensor_msgs Image or CompressedImage; None: the only one, or the only colour image.
         camera_info: of those images; None: the one beside them, or the only one, or none; "" leaves it out.
         imu: None: the only one, or none; "" leaves it out.
+        odometry: "": none; a robot may have several, and only its owner knows which is good.
     """
 
     image: str | None = None
     camera_info: str | None = None
     imu: str | None = None
+    odometry: str = ""
 
     def chosen(self, types: Mapping[str, str], where: str) -> BagTopics:
         """With every None replaced by a topic of the bag, or by "" where it has none.
@@ -48,7 +51,8 @@ class BagTopics:
         _check(types, where, image, IMAGES)
         _check(types, where, info, (CAMERA_INFO,))
         _check(types, where, imu, (IMU,))
-        return BagTopics(image, info, imu)
+        _check(types, where, self.odometry, (ODOMETRY,))
+        return BagTopics(image, info, imu, self.odometry)
 
 
 def _of(types: Mapping[str, str], *wanted: str) -> list[str]:

@@ -11,6 +11,7 @@ from m2h_runtime.imu.calibration import ImuCalibration
 from m2h_runtime.imu.track import ImuTrack
 from m2h_runtime.pipeline.health import Level
 from m2h_runtime.pipeline.reconnect import ReconnectingSource
+from m2h_runtime.sources.odometry import OdometryTrack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ class SourceSpec:
         image_topic: of a bag with several.
         camera_info_topic: of a bag or topic; None: the one beside the images, "" none.
         imu_topic: of a bag (None: the only one) or topic (None: none).
+        odometry_topic: of a bag or topic; None or "": none.
         realtime: play a recording at its own pace, like a camera.
         loop: start a recording again at its end.
         duration_s: length of a simulated walk.
@@ -59,6 +61,7 @@ class SourceSpec:
     image_topic: str | None = None
     camera_info_topic: str | None = None
     imu_topic: str | None = None
+    odometry_topic: str | None = None
     realtime: bool = False
     loop: bool = False
     duration_s: float = WALK_S
@@ -95,12 +98,13 @@ def open_source(
         SourceError: it cannot be opened.
     """
     track = _track(calibration, health)
+    odometry = _odometry(calibration, health) if spec.odometry_topic else None
     if spec.kind == "topic":
-        return _topic(spec, node, track, health)
+        return _topic(spec, node, track, odometry, health)
     if not spec.recorded:
         return ReconnectingSource(partial(_device, spec, health, track if calibration else None), health)
     # Without a calibration of ours, recordings know their own.
-    opener = partial(_recording, spec, health, track if calibration else None)
+    opener = partial(_recording, spec, health, track if calibration else None, odometry)
     if spec.loop:
         from m2h_runtime.sources.loop import LoopedSource
 
@@ -130,7 +134,13 @@ def _track(calibration: Calibration | None, health: Health) -> ImuTrack:
     return ImuTrack(ImuCalibration(calibration.camera_from_imu, calibration.imu_time_offset_s), tell)
 
 
-def _topic(spec: SourceSpec, node: Any, track: ImuTrack, health: Health) -> Source:
+def _odometry(calibration: Calibration | None, health: Health) -> OdometryTrack:
+    return OdometryTrack(calibration.camera_from_imu if calibration else None, teller(health, "odometry"))
+
+
+def _topic(
+    spec: SourceSpec, node: Any, track: ImuTrack, odometry: OdometryTrack | None, health: Health
+) -> Source:
     from m2h_runtime.ros.camera_info import camera_info_beside
     from m2h_runtime.ros.endpoints import resolved
     from m2h_runtime.ros.topic_source import TopicSource
@@ -142,11 +152,15 @@ def _topic(spec: SourceSpec, node: Any, track: ImuTrack, health: Health) -> Sour
         camera_info_topic=camera_info_beside(resolved(node, spec.name)) if beside else spec.camera_info_topic,
         imu_topic=spec.imu_topic,
         imu=track,
+        odometry_topic=spec.odometry_topic,
+        odometry=odometry,
         health=teller(health, "source"),
     )
 
 
-def _recording(spec: SourceSpec, health: Health, track: ImuTrack | None) -> Recording:
+def _recording(
+    spec: SourceSpec, health: Health, track: ImuTrack | None, odometry: OdometryTrack | None
+) -> Recording:
     if spec.kind == "video":
         from m2h_runtime.sources.video import VideoSource
 
@@ -163,8 +177,10 @@ def _recording(spec: SourceSpec, health: Health, track: ImuTrack | None) -> Reco
         from m2h_runtime.sources.bag import BagSource
         from m2h_runtime.sources.bag_topics import BagTopics
 
-        topics = BagTopics(spec.image_topic, spec.camera_info_topic, spec.imu_topic)
-        return BagSource(spec.name, topics, track, teller(health, "source"), teller(health, "imu"))
+        topics = BagTopics(
+            spec.image_topic, spec.camera_info_topic, spec.imu_topic, spec.odometry_topic or ""
+        )
+        return BagSource(spec.name, topics, track, teller(health, "source"), teller(health, "imu"), odometry)
     from m2h_runtime.sources.simulation import SimulationSource
 
     return SimulationSource(

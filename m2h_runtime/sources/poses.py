@@ -42,13 +42,27 @@ class PoseSeries:
         if not 0 <= step_ns <= LONGEST_GAP_NS:
             return None
         share = (stamp_ns - int(self._stamps_ns[before])) / step_ns if step_ns else 0.0
-        first, second = self._quaternions[before], self._quaternions[after]
-        # q and -q are one rotation. Poses are so close that the chord does for the arc.
-        blend = (1 - share) * first + share * (second if first @ second > 0 else -second)
-        pose = np.eye(4)
-        pose[:3, :3] = _rotation(blend / np.linalg.norm(blend))
-        pose[:3, 3] = (1 - share) * self._positions[before] + share * self._positions[after]
-        return pose
+        pair = [before, after]
+        return between(self._positions[pair], self._quaternions[pair], share)
+
+
+def between(
+    positions: NDArray[np.float64], quaternions_wxyz: NDArray[np.float64], share: float
+) -> NDArray[np.float64]:
+    """World from body, float64 (4, 4), between two poses that are close to each other.
+
+    Args:
+        positions: float64 (2, 3), metres, world.
+        quaternions_wxyz: float64 (2, 4), world from body.
+        share: 0: the first pose, 1: the second; a little more: as if the motion went on.
+    """
+    first, second = quaternions_wxyz
+    # q and -q are one rotation. Poses are so close that the chord does for the arc.
+    blend = (1 - share) * first + share * (second if first @ second > 0 else -second)
+    pose = np.eye(4)
+    pose[:3, :3] = _rotation(blend / np.linalg.norm(blend))
+    pose[:3, 3] = (1 - share) * positions[0] + share * positions[1]
+    return pose
 
 
 def _rotation(quaternion_wxyz: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ PARAMETERS = {
     "image_topic": "images to read; sensor_msgs/Image or CompressedImage",
     "camera_info_topic": "their CameraInfo",
     "imu_topic": "sensor_msgs/Imu to hand on",
+    "odometry_topic": "nav_msgs/Odometry for cross-view engines",
     "calibration": "Kalibr or camera_info file",
     "record": "record inputs and outputs to this .mcap file",
 }
