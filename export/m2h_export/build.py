@@ -7,25 +7,29 @@ import platform
 import resource
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import onnx
 import torch
 
 import m2h_runtime
+from m2h_export import checkpoints
 from m2h_export.checkpoints import check_fit, read_checkpoint
-from m2h_export.deploy.contract_stage import ContractGraph, published_graph
+from m2h_export.deploy.contract_stage import ContractGraph, contract_graph, published_graph
 from m2h_export.deploy.cost import gflop, node_count
 from m2h_export.deploy.graph import OPSET, export_graph
 from m2h_export.deploy.int8 import to_int8
 from m2h_export.deploy.network import DeployM2H
+from m2h_export.deploy.streaming import check_streams, deploy_stream
 from m2h_export.deploy.typed_fp16 import store_weights_as_fp16, to_fp16
-from m2h_export.models import M2H, build_model
+from m2h_export.models import CrossView, build_model
+from m2h_export.models.catalogue import WITH_CVM
+from m2h_export.models.spatial import STRIDE
 from m2h_export.photographs import photographs
 from m2h_export.random_weights import fill_weights
-from m2h_export.verify import REQUIRED, backends_to_verify, reference_outputs, refuse, verify
-from m2h_runtime.engine.contract import CONTRACT_VERSION
+from m2h_export.verify import REQUIRED, backends_to_verify, reference_outputs, refuse, samples, verify
+from m2h_runtime.engine.contract import Views, contract_version
 from m2h_runtime.engine.cuda import device_facts
 from m2h_runtime.engine.manifest import (
     GOLDEN_NAME,
@@ -40,7 +44,7 @@ from m2h_runtime.engine.manifest import (
     file_facts,
 )
 from m2h_runtime.engine.selftest import write_golden
-from m2h_runtime.errors import InputError
+from m2h_runtime.errors import CheckpointError, InputError
 from m2h_runtime.files import folder_in_place
 from m2h_runtime.label_space import LabelSpace, default_label_space, load_label_space
 
@@ -48,14 +52,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from torch import nn
 
+    from m2h_export.models import M2H, Network
     from m2h_export.models.cross_task import Mixing
+    from m2h_export.models.cvm import CrossViewModule
     from m2h_export.steps import Steps
+    from m2h_export.verify import Reference, Sample
     from m2h_runtime.engine.manifest import ParityRun
-    from m2h_runtime.perception import Perception
 
 DEFAULT_CLASSES = 41
+DEFAULT_VIEWS = 2
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class ExportSpec:
     """What to export. The names are those of the command's options.
 
     Attributes:
-        model: one of `m2h_export.models.MODELS`.
+        model: one of `m2h_export.models.model_names()`.
         checkpoint: weight file, or None for random weights of `seed`.
         size: (H, W) of the engine's input, pixels.
         precision: "fp32"; "fp16" for a typed FP16 graph with FP32 islands; "int8" for one whose large layers are
@@ -80,6 +87,7 @@ class ExportSpec:
         half_weights: store the weights of an fp32 graph as fp16.
         focal_px: fx, in pixels of `size`, of the camera that the weights learned metres with; None: unknown.
         mixing, ggfm: the paper's ablations.
+        views: that a frame of a cross-view engine is seen in, its own included; None: two.
         workspace_mb, timing_cache: for the TensorRT builder.
     """
 
@@ -101,6 +109,7 @@ class ExportSpec:
     focal_px: float | None = None
     mixing: Mixing | None = None
     ggfm: bool | None = None
+    views: int | None = None
     workspace_mb: int | None = None
     timing_cache: Path | None = None
 
@@ -116,21 +125,23 @@ def export_engine(spec: ExportSpec, steps: Steps) -> Manifest:
     check_spec(spec)
     pictures = photographs(spec.size, spec.images)
     model, checkpoint = load_network(spec)
+    views = _views(spec, model)
     labels = _label_space(spec, model.config.num_classes)
-    published = published_graph(model, spec.max_depth_m, spec.normals_sign)
+    published = published_graph(model, spec.max_depth_m, spec.normals_sign, views)
     steps.say(
         f"{spec.model}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {checkpoint.file}"
     )
-    with steps.phase("PyTorch fp32 reference", len(pictures)) as step:
-        references = reference_outputs(published, pictures, labels, step)
+    with steps.phase("PyTorch fp32 reference", len(pictures) * (1 if views is None else 2)) as step:
+        inputs = samples(published, pictures)
+        references = reference_outputs(published, inputs, labels, step)
     graph, facts = deploy_graph(spec, model, published, steps)
     with folder_in_place(spec.out) as folder:
         onnx.save(graph, folder / GRAPH_NAME)
         del graph
-        write_golden(folder, pictures[0], references[0])
+        write_golden(folder, inputs[0].image, references[0].outputs, inputs[0].views)
         target = _build(spec, folder, steps)
         manifest = Manifest(
-            contract=CONTRACT_VERSION,
+            contract=contract_version(views),
             name=spec.model,
             size=spec.size,
             precision=spec.precision,
@@ -146,8 +157,9 @@ def export_engine(spec: ExportSpec, steps: Steps) -> Manifest:
             tools=_tools(target),
             weights="fp16" if spec.half_weights else spec.precision,
             focal_px=spec.focal_px,
+            views=views,
         )
-        manifest = _verified(spec, folder, manifest, pictures, references, steps)
+        manifest = _verified(spec, folder, manifest, inputs, references, steps)
         manifest.write(folder)
     return manifest
 
@@ -198,7 +210,7 @@ def check_spec(spec: ExportSpec) -> None:
         raise InputError(f"--target {spec.target}: cannot be verified here, {why}")
 
 
-def load_network(spec: ExportSpec) -> tuple[M2H, Checkpoint]:
+def load_network(spec: ExportSpec) -> tuple[Network, Checkpoint]:
     """The network with its weights, in evaluation mode, and where the weights came from."""
     if spec.checkpoint is None:
         model = build_model(spec.model, spec.classes or DEFAULT_CLASSES, mixing=spec.mixing, ggfm=spec.ggfm)
@@ -207,14 +219,56 @@ def load_network(spec: ExportSpec) -> tuple[M2H, Checkpoint]:
             f"random weights, seed {spec.seed}", "", random_weights=True, seed=spec.seed
         )
     loaded = read_checkpoint(spec.checkpoint)
+    if any(name.startswith("heads.human_parts.") for name in loaded.state):
+        raise CheckpointError(
+            f"{spec.checkpoint}: trained for the tasks of PASCAL-Context; an engine gives depth, semantics, normals "
+            "and edges"
+        )
     check_fit(loaded, spec.checkpoint, spec.model, spec.classes, mixing=spec.mixing, ggfm=spec.ggfm)
     model = build_model(spec.model, loaded.num_classes, mixing=spec.mixing, ggfm=spec.ggfm)
-    model.load_state_dict(loaded.state, strict=True)
+    if not checkpoints.load_network(model, loaded):
+        plain = spec.model.removesuffix(WITH_CVM)
+        raise CheckpointError(
+            f"{spec.checkpoint}: the weights of {plain} alone, without those of a cross-view module; train it, or pass "
+            f"--model {plain}"
+        )
     return model.eval(), Checkpoint(spec.checkpoint.name, loaded.sha256, random_weights=False)
 
 
+def _views(spec: ExportSpec, model: Network) -> Views | None:
+    """What a cross-view engine compares a frame with; None for a single-view network.
+
+    Raises:
+        InputError: the network or the options cannot be.
+    """
+    if not isinstance(model, CrossView):
+        if spec.views is not None:
+            raise InputError(
+                f"--views {spec.views}: {spec.model} looks at one view; leave the option out, or take a cvm- network "
+                "or one with +cvm"
+            )
+        return None
+    check_streams(model)
+    if spec.precision == "int8":
+        raise InputError(f"--precision int8: {spec.model} is a cross-view network; they have fp32 and fp16")
+    module = cast("CrossViewModule", model.cvm).config
+    return Views(
+        neighbours=(spec.views or DEFAULT_VIEWS) - 1,
+        channels=module.channels,
+        stride=STRIDE,
+        near_m=module.depths.near_m,
+        far_m=module.depths.far_m,
+    )
+
+
+def _rewritten(model: Network, size: tuple[int, int], views: Views | None) -> nn.Module:
+    if views is None:
+        return DeployM2H(cast("M2H", model), size)
+    return deploy_stream(cast("CrossView", model), size, views.neighbours)
+
+
 def deploy_graph(
-    spec: ExportSpec, model: M2H, published: ContractGraph, steps: Steps
+    spec: ExportSpec, model: Network, published: ContractGraph, steps: Steps
 ) -> tuple[onnx.ModelProto, GraphFacts]:
     """The rewritten graph in the asked precision, and what the rewrites saved."""
     with steps.phase("export as published, for the count"):
@@ -222,14 +276,11 @@ def deploy_graph(
         nodes_before, gflop_before = node_count(before), gflop(before)
         del before
     with steps.phase("rewrite and export"):
-        network = DeployM2H(model, spec.size)
-        config = model.config
+        network = _rewritten(model, spec.size, published.views)
         graph = export_graph(
-            ContractGraph(
-                network, config.mean, config.std, max_depth_m=spec.max_depth_m, normals_sign=spec.normals_sign
-            ),
-            spec.size,
+            contract_graph(network, model, spec.max_depth_m, spec.normals_sign, published.views), spec.size
         )
+        del network
         nodes, cost = node_count(graph), gflop(graph)
         if spec.precision == "fp16":
             graph = to_fp16(graph)
@@ -286,8 +337,8 @@ def _verified(
     spec: ExportSpec,
     folder: Path,
     manifest: Manifest,
-    pictures: Sequence[NDArray[np.uint8]],
-    references: Sequence[Perception],
+    inputs: Sequence[Sample],
+    references: Sequence[Reference],
     steps: Steps,
 ) -> Manifest:
     """The manifest with its parity figures and the verdict."""
@@ -298,7 +349,7 @@ def _verified(
     runs: list[ParityRun] = []
     for backend in backends:
         with steps.phase(f"parity on {backend}"):
-            run, problems = verify(backend, folder, manifest, pictures, references)
+            run, problems = verify(backend, folder, manifest, inputs, references)
         if problems and backend == required:
             raise refuse(backend, problems)
         if problems:

@@ -24,7 +24,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--target tensorrt --out engines/m2h",
     )
     parser.add_argument(
-        "--model", required=True, help="m2h, m2h-small, m2h-nano, or one of those on a larger backbone"
+        "--model",
+        required=True,
+        help="m2h, m2h-small, m2h-nano, or one of those on a larger backbone; with +cvm behind it, or cvm-vitl and "
+        "others of that kind, a network that also looks at earlier frames",
     )
     weights = parser.add_mutually_exclusive_group(required=True)
     weights.add_argument(
@@ -93,6 +96,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--mixing", choices=("wmca", "mha", "none"), help="cross-task attention (the paper's ablations)"
     )
     parser.add_argument("--no-ggfm", action="store_true", help="without gated merging (the paper's ablation)")
+    parser.add_argument(
+        "--views",
+        type=int,
+        choices=(2, 3),
+        help="of a cross-view network: a frame and one earlier frame (default), or two of them",
+    )
     parser.add_argument("--workspace-mb", type=int, metavar="MB", help="memory limit of the TensorRT builder")
     parser.add_argument("--timing-cache", type=Path, metavar="FILE", help="where TensorRT keeps its timings")
     return parser
@@ -129,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
             focal_px=args.focal_px,
             mixing=args.mixing,
             ggfm=False if args.no_ggfm else None,
+            views=args.views,
             workspace_mb=args.workspace_mb,
             timing_cache=args.timing_cache,
         ),

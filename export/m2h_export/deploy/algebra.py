@@ -24,10 +24,12 @@ def conv1x1(weight: Tensor, bias: Tensor | None, groups: int = 1) -> nn.Conv2d:
     return layer
 
 
-def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A linear layer with these weights, (cout, cin)."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.weight.data, layer.bias.data = weight.detach().float().clone(), bias.detach().float().clone()
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight.data = weight.detach().float().clone()
+    if bias is not None:
+        layer.bias.data = bias.detach().float().clone()
     return layer
 
 

@@ -14,7 +14,8 @@ from m2h_runtime.perception import Perception
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from m2h_export.models import M2H
+    from m2h_export.models import CrossView, Network
+    from m2h_runtime.engine.contract import Neighbours, Views
     from m2h_runtime.label_space import LabelSpace
 
 
@@ -39,6 +40,8 @@ class ContractGraph(nn.Module):
         normals_sign: factors that bring the network's normals into the camera optical frame.
     """
 
+    views: Views | None = None
+
     def __init__(
         self,
         network: nn.Module,
@@ -60,10 +63,15 @@ class ContractGraph(nn.Module):
 
     def forward(self, image: Tensor) -> ContractOutputs:
         """Run uint8 (1, H, W, 3), RGB, to the five outputs of the contract."""
+        return self.finished(self.network(self.picture(image)), (image.shape[1], image.shape[2]))
+
+    def picture(self, image: Tensor) -> Tensor:
+        """Uint8 (1, H, W, 3) to what the network reads, (1, 3, H, W)."""
         # Cast first and permute then: TensorRT refuses to permute uint8.
-        picture = image.float().permute(0, 3, 1, 2) * cast("Tensor", self.scale) + cast("Tensor", self.shift)
-        out = self.network(picture)
-        size = (image.shape[1], image.shape[2])
+        return image.float().permute(0, 3, 1, 2) * cast("Tensor", self.scale) + cast("Tensor", self.shift)
+
+    def finished(self, out: dict[str, Tensor], size: tuple[int, int]) -> ContractOutputs:
+        """A network's outputs for a picture of (H, W), as the contract has them."""
         depth = out["depth"][:, 0]
         if self.max_depth_m is not None:
             depth = depth.clamp(max=self.max_depth_m)
@@ -88,12 +96,56 @@ class ContractGraph(nn.Module):
         )
 
 
+class CrossViewOutputs(NamedTuple):
+    """The same of a cross-view engine: one output more."""
+
+    depth: Tensor
+    semantics: Tensor
+    confidence: Tensor
+    normals: Tensor
+    edges: Tensor
+    features: Tensor
+
+
+class CrossViewGraph(ContractGraph):
+    """A network that looks at neighbours, published (`CrossView`) or rewritten (`DeployStream`).
+
+    Attributes:
+        views: what the engine's manifest says of them.
+    """
+
+    views: Views
+
+    def forward(  # type: ignore[override]
+        self, image: Tensor, neighbour_features: Tensor, neighbour_from_camera: Tensor, intrinsics: Tensor
+    ) -> CrossViewOutputs:
+        """Run the inputs of a cross-view engine to its outputs, see `m2h_runtime.engine.contract`."""
+        stream = cast("CrossView", self.network).forward_stream
+        out, features = stream(self.picture(image), neighbour_features, neighbour_from_camera, intrinsics)
+        return CrossViewOutputs(*self.finished(out, (image.shape[1], image.shape[2])), features)
+
+
 def published_graph(
-    model: M2H, max_depth_m: float | None, normals_sign: tuple[int, int, int]
+    model: Network,
+    max_depth_m: float | None,
+    normals_sign: tuple[int, int, int],
+    views: Views | None = None,
 ) -> ContractGraph:
     """The network as published, with the contract around: the reference of every parity check."""
-    config = model.config
-    graph = ContractGraph(model, config.mean, config.std, max_depth_m=max_depth_m, normals_sign=normals_sign)
+    return contract_graph(model, model, max_depth_m, normals_sign, views)
+
+
+def contract_graph(
+    network: nn.Module,
+    published: Network,
+    max_depth_m: float | None,
+    normals_sign: tuple[int, int, int],
+    views: Views | None,
+) -> ContractGraph:
+    """A network, `published` or rewritten, with the contract around; with `views` that of a cross-view engine."""
+    config, kind = published.config, ContractGraph if views is None else CrossViewGraph
+    graph = kind(network, config.mean, config.std, max_depth_m=max_depth_m, normals_sign=normals_sign)
+    graph.views = views
     return graph.eval()
 
 
@@ -101,6 +153,21 @@ def published_graph(
 def reference_perception(graph: ContractGraph, rgb: NDArray[np.uint8], label_space: LabelSpace) -> Perception:
     """What PyTorch fp32 says about one image, uint8 (H, W, 3) RGB."""
     out: ContractOutputs = graph(torch.from_numpy(np.ascontiguousarray(rgb))[None])
+    return _perception(out, label_space)
+
+
+@torch.inference_mode()
+def reference_views(
+    graph: CrossViewGraph, rgb: NDArray[np.uint8], views: Neighbours, label_space: LabelSpace
+) -> tuple[Perception, NDArray[np.float32]]:
+    """What PyTorch fp32 says about an image and its neighbours, and the image's features (1, K, h, w)."""
+    inputs = (np.ascontiguousarray(rgb)[None], *views.tensors.values())
+    # Copies: torch wants to be able to write, and the neighbours are read-only.
+    out: CrossViewOutputs = graph(*(torch.from_numpy(np.array(array)) for array in inputs))
+    return _perception(ContractOutputs(*out[:-1]), label_space), out.features.numpy()
+
+
+def _perception(out: ContractOutputs, label_space: LabelSpace) -> Perception:
     depth, semantics, confidence, normals, edges = (tensor[0].numpy() for tensor in out)
     return Perception(
         depth=depth,

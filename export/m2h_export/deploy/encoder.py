@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2h_export.deploy.algebra import bias64, fold_norm, linear, pointwise_of
+from m2h_export.models.dinov3 import MaskedLinear
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from m2h_export.models.dinov3 import DinoV3, RopeBlock
     from m2h_export.models.layers import ConvUnit
     from m2h_export.models.reassembly import Reassemble
     from m2h_export.models.vit import Block, DinoV2, StemStage
 
 
-class DeployBlock(nn.Module):
-    """A transformer block with the attention scale inside q and LayerScale inside the projections."""
+class Rotation(NamedTuple):
+    """Rotary positions as tables, float32 (N, d) each: x · cosine + x with its halves swapped · sine."""
 
-    def __init__(self, block: Block) -> None:
+    cosine: Tensor
+    sine: Tensor
+
+
+class DeployBlock(nn.Module):
+    """A transformer block with the attention scale inside q and LayerScale inside the projections.
+
+    A key bias that is masked out is left out.
+    """
+
+    def __init__(self, block: Block | RopeBlock) -> None:
         super().__init__()
         attention = block.attn
         width = attention.proj.in_features
@@ -27,21 +41,31 @@ class DeployBlock(nn.Module):
         scale = torch.ones(3 * width, dtype=torch.float64)
         scale[:width] = (width // self.heads) ** -0.5
         qkv = attention.qkv
-        self.qkv = linear(qkv.weight.double() * scale[:, None], bias64(qkv) * scale)
+        bias = bias64(qkv) * scale
+        if isinstance(qkv, MaskedLinear):
+            bias = bias * cast("Tensor", qkv.bias_mask).double()
+        self.qkv = linear(qkv.weight.double() * scale[:, None], bias)
         self.norm1, self.norm2 = block.norm1, block.norm2
         self.proj = _scaled(attention.proj, block.ls1.gamma)
         self.fc1 = block.mlp.fc1
         self.fc2 = _scaled(block.mlp.fc2, block.ls2.gamma)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
         """(1, N, D) to (1, N, D)."""
         _, count, width = x.shape
         qkv = self.qkv(self.norm1(x)).view(count, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(1, 2, 0, 3)  # (3, heads, N, d)
-        y = torch.softmax(q @ k.transpose(1, 2), dim=-1) @ v
+        qkv = qkv.permute(1, 2, 0, 3)  # (3, heads, N, d)
+        q, k = qkv[:2] if rotation is None else _turned(qkv[:2], rotation)
+        y = torch.softmax(q @ k.transpose(1, 2), dim=-1) @ qkv[2]
         x = x + self.proj(y.transpose(0, 1).reshape(1, count, width))
         out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return out
+
+
+def _turned(x: Tensor, rotation: Rotation) -> Tensor:
+    """Queries and keys (2, heads, N, d) at once."""
+    first, second = x.chunk(2, dim=-1)
+    return x * rotation.cosine + torch.cat([second, first], dim=-1) * rotation.sine
 
 
 def _scaled(layer: nn.Linear, gamma: Tensor) -> nn.Linear:
@@ -52,9 +76,8 @@ def _scaled(layer: nn.Linear, gamma: Tensor) -> nn.Linear:
 class DeployStem(nn.Module):
     """The stages of a convolutional stem with their norms folded in."""
 
-    def __init__(self, vit: DinoV2) -> None:
+    def __init__(self, stages: Sequence[StemStage]) -> None:
         super().__init__()
-        stages = [cast("StemStage", stage) for stage in vit.patch_embed.stem]
         self.down = nn.ModuleList(fold_norm(stage.down, stage.norm) for stage in stages)
         self.blocks = nn.ModuleList(
             nn.ModuleList(
@@ -83,7 +106,8 @@ class DeployEncoder(nn.Module):
         super().__init__()
         self.grid, self.padding, self.tapped = vit.grid(*size), vit.padding(*size), vit.config.tapped
         self.project = vit.patch_embed.proj
-        self.stem = DeployStem(vit) if vit.config.stem else None
+        stem = [cast("StemStage", stage) for stage in vit.patch_embed.stem] if vit.config.stem else []
+        self.stem = DeployStem(stem) if stem else None
         with torch.no_grad():
             positions = vit.positions(*self.grid)
             self.register_buffer("cls", vit.cls_token + positions[:, :1])  # (1, 1, D)
@@ -103,6 +127,36 @@ class DeployEncoder(nn.Module):
             if index in self.tapped:
                 tokens.append(x)
         return tokens, details
+
+
+class DeployDinoV3(nn.Module):
+    """DINOv3 for pictures of one size, whole patches: rotary tables are stored, with no turn for the first tokens."""
+
+    def __init__(self, vit: DinoV3, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid, self.tapped = vit.grid(*size), vit.config.tapped
+        self.project, self.norm = vit.patch_embed.proj, vit.norm
+        with torch.no_grad():
+            self.register_buffer("first", torch.cat([vit.cls_token, vit.storage_tokens], dim=1))  # (1, p, D)
+            sine, cosine = vit.rope_embed(*self.grid)
+        self.others = others = 1 + vit.config.storage_tokens
+        half = sine.shape[1] // 2
+        sine = torch.cat([-sine[:, :half], sine[:, half:]], dim=1)
+        self.register_buffer("cosine", F.pad(cosine, (0, 0, others, 0), value=1.0))  # (p + h·w, d)
+        self.register_buffer("sine", F.pad(sine, (0, 0, others, 0)))
+        self.blocks = nn.ModuleList(DeployBlock(cast("RopeBlock", block)) for block in vit.blocks)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Normalised (1, 3, H, W) of this size to the tapped patch tokens (1, h·w, D), after the final norm."""
+        patches = self.project(image).flatten(2).transpose(1, 2)
+        x = torch.cat([cast("Tensor", self.first), patches], dim=1)
+        rotation = Rotation(cast("Tensor", self.cosine), cast("Tensor", self.sine))
+        tokens = []
+        for index, block in enumerate(self.blocks):
+            x = block(x, rotation)
+            if index in self.tapped:
+                tokens.append(self.norm(x[:, self.others :]))
+        return tokens
 
 
 class DeployReadout(nn.Module):

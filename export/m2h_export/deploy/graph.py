@@ -8,16 +8,20 @@ import logging
 import warnings
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 import torch
 
-from m2h_runtime.engine.contract import OUTPUT_NAMES, input_spec, output_specs
+from m2h_runtime.engine.contract import input_specs, output_specs
 from m2h_runtime.errors import ContractError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch import Tensor, nn
 
     from m2h_export.deploy.contract_stage import ContractGraph
+    from m2h_runtime.engine.contract import Views
 
 OPSET = 20
 """LayerNormalization is a node since 17, Gelu since 20; TensorRT 10.3, the oldest that we build with, reads 20."""
@@ -29,7 +33,21 @@ def export_graph(graph: ContractGraph, size: tuple[int, int]) -> onnx.ModelProto
     Raises:
         ContractError: the exported graph's tensors are not those of the contract.
     """
-    image = torch.zeros(1, *size, 3, dtype=torch.uint8)
+    inputs, outputs = input_specs(*size, graph.views), output_specs(*size, graph.views)
+    zeros = {spec.name: torch.from_numpy(np.zeros(spec.shape, spec.dtype)) for spec in inputs}
+    model = trace(graph, zeros, [spec.name for spec in outputs])
+    check_contract(model, size, graph.views)
+    return model
+
+
+def trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
+    """A module as an fp32 ONNX model without the exporter's notes.
+
+    Args:
+        module: returns a tuple of tensors.
+        inputs: its arguments in order, by the names that they get; only their shapes and types matter.
+        outputs: names of what it returns.
+    """
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -37,10 +55,10 @@ def export_graph(graph: ContractGraph, size: tuple[int, int]) -> onnx.ModelProto
     ):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph.eval(),
-            (image,),
-            input_names=["image"],
-            output_names=list(OUTPUT_NAMES),
+            module.eval(),
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=list(outputs),
             opset_version=OPSET,
             dynamo=True,
             optimize=True,
@@ -58,11 +76,10 @@ def export_graph(graph: ContractGraph, size: tuple[int, int]) -> onnx.ModelProto
     del model.graph.metadata_props[:]
     del model.metadata_props[:]
     del model.functions[:]
-    check_contract(model, size)
     return model
 
 
-def check_contract(model: onnx.ModelProto, size: tuple[int, int]) -> None:
+def check_contract(model: onnx.ModelProto, size: tuple[int, int], views: Views | None = None) -> None:
     """Compare a graph's border with the contract and run ONNX's own checker.
 
     Raises:
@@ -70,8 +87,8 @@ def check_contract(model: onnx.ModelProto, size: tuple[int, int]) -> None:
     """
     onnx.checker.check_model(model, full_check=True)
     for values, specs in (
-        (model.graph.input, (input_spec(*size),)),
-        (model.graph.output, output_specs(*size)),
+        (model.graph.input, input_specs(*size, views)),
+        (model.graph.output, output_specs(*size, views)),
     ):
         found = [
             (

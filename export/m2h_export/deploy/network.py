@@ -22,14 +22,14 @@ from m2h_export.models.layers import fit, upto
 from m2h_export.models.m2h import MIN_DEPTH_M, TASKS
 
 if TYPE_CHECKING:
-    from m2h_export.models import M2H
+    from m2h_export.models import M2H, M2HCrossView
     from m2h_export.models.restoration import Restore
 
 
 class DeployM2H(nn.Module):
     """Batch 1, one picture size, evaluation only."""
 
-    def __init__(self, published: M2H, size: tuple[int, int]) -> None:
+    def __init__(self, published: M2H | M2HCrossView, size: tuple[int, int]) -> None:
         super().__init__()
         model = copy.deepcopy(published).eval()
         config, head = model.config, model.mlt_head
@@ -100,12 +100,17 @@ class DeployM2H(nn.Module):
             mixed = upto(self.post[task](mixed), self.full)
         return mixed + own if self.config.adds_own else mixed
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Normalised (1, 3, H, W) of this size to what `M2H.forward` gives; "grid" logits stay on the head's grid."""
+    def forward(self, image: Tensor, finest: Tensor | None = None) -> dict[str, Tensor]:
+        """Normalised (1, 3, H, W) of this size to what `M2H.forward` gives; "grid" logits stay on the head's grid.
+
+        `finest` (1, C, ·, ·) is added to the finest level of the pyramid.
+        """
         tapped, details = self.encoder(image)
         pyramid = [conv(x) for conv, x in zip(self.convs, self.reassemble(tapped), strict=True)]
         for level, detail in enumerate(details[1:3]):
             pyramid[level] = pyramid[level] + self.stem_projects[level](detail)
+        if finest is not None:
+            pyramid[0] = pyramid[0] + finest
         own = self.branches(pyramid)
         mixed = self._mix(own)
         edges, normals = self._finish("edges", mixed[0], own[0]), self._finish("normals", mixed[1], own[1])

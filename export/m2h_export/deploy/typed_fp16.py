@@ -24,9 +24,13 @@ ISLANDS = frozenset(
         "Reciprocal",
         "Div",
         "Clip",  # the 1e-12 under a norm is zero in half precision
+        "GridSample",  # a position in half precision is parts of a cell off
     }
 )
 """Operators that stay in FP32 wherever they are."""
+
+FEATURES_IN = "neighbour_features"
+"""An input that is data like any other: it comes from a graph in half precision."""
 
 _TYPE_OF_ITS_OWN = frozenset({"Cast", "Shape", "ConstantOfShape", "Range"})
 _BORDER = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Resize"})
@@ -37,7 +41,9 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of an FP32 graph with FP16 weights and activations.
 
     FP32 stay: the operators of `ISLANDS`, everything from the uint8 input to the first convolution, and
-    everything from the last convolution, product or resize to an output. Inputs and outputs keep their types.
+    everything from the last convolution, product or resize to an output. So do the poses and intrinsics of a
+    cross-view graph with all that is computed of them, and the matches that are sampled there with their product, as
+    nothing bounds them. Inputs and outputs keep their types.
     """
     return _Typer(model).run()
 
@@ -61,16 +67,29 @@ class _Typer:
         """Indices of the nodes that stay in FP32."""
         nodes = self.model.graph.node
         keep = {i for i, node in enumerate(nodes) if node.op_type in ISLANDS}
-        before = {value.name for value in self.model.graph.input}
+        before = {value.name for value in self.model.graph.input} - {FEATURES_IN}
         for i, node in enumerate(nodes):
             if node.op_type not in _BORDER and any(name in before for name in node.input):
                 keep.add(i)
-                before.update(node.output)
+                # A decision has no precision to hand on.
+                before.update(name for name in node.output if self.types.get(name) != TensorProto.BOOL)
         after = set(self.outputs)
         for i in reversed(range(len(nodes))):
             if nodes[i].op_type not in _BORDER and any(name in after for name in nodes[i].output):
                 keep.add(i)
                 after.update(nodes[i].input)
+        return keep | self._sampled()
+
+    def _sampled(self) -> set[int]:
+        """Indices of what leads to a map that positions are looked up in, back to the product that made it."""
+        keep, wanted = (
+            set(),
+            {node.input[0] for node in self.model.graph.node if node.op_type == "GridSample"},
+        )
+        for i, node in reversed(list(enumerate(self.model.graph.node))):
+            if wanted.intersection(node.output):
+                keep.add(i)
+                wanted.update(() if node.op_type in _BORDER else node.input)
         return keep
 
     def run(self) -> onnx.ModelProto:
@@ -110,6 +129,7 @@ class _Typer:
                 self.nodes.append(
                     helper.make_node("Cast", [new.output[position]], [name], to=self.types[name])
                 )
+                self.made[name, wanted] = new.output[position]  # for those who read it here
                 self.now[name] = self.types[name]
 
     def _as(self, name: str, wanted: int) -> str:
