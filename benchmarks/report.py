@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sections import gpu, loop, measuring, parity, picture, pytorch, ros, scaling
+from sections import cvm, cvm_latency, gpu, loop, measuring, parity, picture, pytorch, ros, scaling
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -19,14 +19,14 @@ INTRODUCTION = """\
 
 Made by `python benchmarks/report.py` from `benchmarks/results/*.json`. Machines are noisy and this one is shared: it
 has been seen to change speed by a factor of 1.6 within seconds. So ratios within one run mean something, milliseconds
-less. All weights are random (seed 0): speed and parity, no accuracy. What was tried to get there, step by step, is in
-[performance-log.md](performance-log.md).
+less. Weights are random (seed 0) unless a section says otherwise: speed and parity, no accuracy. What was tried to get
+there, step by step, is in [performance-log.md](performance-log.md).
 """
 
 
 def page(image: Path) -> str:
     """The whole page; draws the picture at `image`."""
-    sections = (pytorch, scaling, loop, ros, measuring, gpu, parity)
+    sections = (pytorch, scaling, cvm_latency, loop, ros, measuring, gpu, parity, cvm)
     lines = [*picture.draw(image), *(line for part in sections for line in part.section())]
     return f"{INTRODUCTION}\n{chr(10).join(lines).rstrip()}\n"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from m2h_runtime.simulation.rendering import Job
 
 FRAMES, FPS = 40, 30.0
-OPTIONS_OF = {"training": ("frames", "survey"), "bag": ("fps",)}
+OPTIONS_OF = {"training": ("frames", "survey", "burst"), "bag": ("fps",)}
 """Options that go with one format only."""
 LIBRARIES = {"training": ("scipy", "embreex"), "bag": ("scipy", "embreex", "rosbags")}
 
@@ -62,6 +62,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     walk.add_argument(
         "--survey", metavar="N", type=_whole, help="training: also N stills of single things (default 0)"
+    )
+    walk.add_argument(
+        "--burst",
+        metavar="N",
+        type=count,
+        help="training: each frame is the first of N of the same view, for training with several views (default 1)",
     )
     walk.add_argument(
         "--fps", metavar="N", type=float, help=f"bag: frames a second of the whole walk (default {FPS:g})"
@@ -148,12 +154,16 @@ def check_options(args: argparse.Namespace) -> None:
     Raises:
         InputError: names the option.
     """
+    from m2h_runtime.simulation.rendering import BURST_STEP_S
+
     if not 2 < args.duration <= 3600:
         raise InputError(f"--duration {args.duration:g}: give more than 2 and up to 3600 seconds")
     if not 10 <= args.view <= 150:
         raise InputError(f"--view {args.view:g}: give 10 to 150 degrees")
     if args.fps is not None and not 0 < args.fps <= 200:
         raise InputError(f"--fps {args.fps:g}: give a rate above 0 and up to 200")
+    if (args.burst or 1) > 1 and args.duration < BURST_STEP_S * args.burst:
+        raise InputError(f"--burst {args.burst}: does not fit into a walk of {args.duration:g} s; give fewer")
     if args.first_seed is not None and args.split != "train":
         raise InputError("--first-seed goes with --split train only; the others are reserved apartments")
     for kind, options in OPTIONS_OF.items():
@@ -194,6 +204,7 @@ def plan_jobs(args: argparse.Namespace) -> Iterator[Job]:
             args.duration,
             (args.frames or FRAMES) if args.format == "training" else max(1, int(args.duration * fps + 1e-6)),
             args.survey or 0,
+            args.burst or 1,
             fps,
             args.mesh,
         )

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 VIEW_DEG = 70.0
 """Horizontal field of view of the simulated camera, unless another is asked for."""
 
+STEP_ASIDE_M = (0.15, 0.6)
+"""How far a still's neighbours are taken from beside it."""
+
 STYLES: tuple[Style, ...] = ("handheld", "wheeled", "drone")
 Split = Literal["train", "val", "test"]
 
@@ -84,15 +87,20 @@ class Episode:
         rate = self.trajectory.angular_velocity(time_s)
         return self._shot(time_s, pose, velocity, rate, round(time_s * 1e6))
 
-    def survey_shot(self, number: int) -> Shot:
+    def survey_shot(self, number: int, place: int = 0) -> Shot:
         """A still of one thing from somewhere in its room: things are drawn evenly over their classes.
 
-        Walks see much wall and corridor; a training set needs the rest too.
+        Walks see much wall and corridor; a training set needs the rest too. `place` above 0 is the same thing from
+        other places, each a step beside the first.
         """
         rng = np.random.default_rng((self.seed, 11, number))
-        pose = survey_pose(self.apartment, self.free, rng)
+        view = survey_view(self.apartment, self.free, rng)
+        if place:
+            rng = np.random.default_rng((self.seed, 11, number, place))
+            view = beside(view, self.free, rng)
+        pose = looking(view, rng)
         sway = rng.normal(0, (0.15, 0.15, 0.15)), rng.normal(0, (0.2, 0.3, 0.1))
-        return self._shot(float(number), pose, *sway, 1_000_000_007 + number)
+        return self._shot(number + 0.1 * place, pose, *sway, 1_000_000_007 + number + 1_000_003 * place)
 
     def _shot(
         self,
@@ -108,8 +116,22 @@ class Episode:
         return Shot(time_s, self.sensor.expose(view.radiance, self.camera, rng, flow), view, pose)
 
 
-def survey_pose(apartment: Apartment, free: FreeSpace, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(4, 4) pose, world from camera, of a camera that looks at some object from free floor in the same room."""
+@dataclass(frozen=True)
+class SurveyView:
+    """Where a still is taken from, and what it shows.
+
+    Attributes:
+        eye, target: (3,) metres.
+        room: that both are in.
+    """
+
+    eye: NDArray[np.float64]
+    target: NDArray[np.float64]
+    room: Room
+
+
+def survey_view(apartment: Apartment, free: FreeSpace, rng: np.random.Generator) -> SurveyView:
+    """Some object, seen from free floor in the same room."""
     labels = sorted({thing.label for thing in apartment.objects})
     label = labels[int(rng.integers(len(labels)))]
     things = [thing for thing in apartment.objects if thing.label == label]
@@ -117,7 +139,24 @@ def survey_pose(apartment: Apartment, free: FreeSpace, rng: np.random.Generator)
     target = (np.array(thing.low) + np.array(thing.high)) / 2 + rng.normal(0, 0.25, 3)
     room = apartment.rooms[thing.room]
     eye = np.array([*_standpoint(free, room, target[:2], rng), rng.uniform(0.4, min(1.8, room.height - 0.4))])
-    forward = target - eye
+    return SurveyView(eye, target, room)
+
+
+def beside(view: SurveyView, free: FreeSpace, rng: np.random.Generator) -> SurveyView:
+    """The same from `STEP_ASIDE_M` beside, somewhat higher or lower, or from the same place where none is free."""
+    points = _free_points(free)
+    away = np.linalg.norm(points - view.eye[:2], axis=1)
+    points = points[_inside(points, view.room) & (away >= STEP_ASIDE_M[0]) & (away <= STEP_ASIDE_M[1])]
+    if not len(points):
+        return view
+    height = np.clip(view.eye[2] + rng.uniform(-0.15, 0.15), 0.4, view.room.height - 0.4)
+    eye = np.array([*points[int(rng.integers(len(points)))], height])
+    return SurveyView(eye, view.target + rng.normal(0, 0.1, 3), view.room)
+
+
+def looking(view: SurveyView, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(4, 4) pose, world from camera, of a camera at the eye that looks at the target, at most 35 degrees steep."""
+    eye, forward = view.eye, view.target - view.eye
     steepest = np.tan(np.radians(35)) * np.hypot(forward[0], forward[1])
     forward[2] = np.clip(forward[2], -steepest, steepest)
     forward /= np.linalg.norm(forward)
@@ -136,15 +175,23 @@ def _standpoint(
     free: FreeSpace, room: Room, target: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """(2,) x and y of a free cell of the room, at least 0.7 m from the target if there is one."""
-    blocked = cv2.dilate(free.occupancy.astype(np.uint8), np.ones((7, 7), np.uint8))
-    cells = np.argwhere(blocked == 0)
-    points = free.centres(cells)
-    inside = (points > (room.x0, room.y0)).all(axis=1) & (points < (room.x1, room.y1)).all(axis=1)
+    points = _free_points(free)
+    inside = _inside(points, room)
     far = np.linalg.norm(points - target, axis=1) > 0.7
     for chosen in (inside & far, far, np.ones(len(points), bool)):
         if chosen.any():
             return np.asarray(points[chosen][int(rng.integers(int(chosen.sum())))])
     raise InputError(f"apartment: no free floor in {room.kind}; take another seed")
+
+
+def _free_points(free: FreeSpace) -> NDArray[np.float64]:
+    """(N, 2) x and y of cells with free floor around them."""
+    blocked = cv2.dilate(free.occupancy.astype(np.uint8), np.ones((7, 7), np.uint8))
+    return free.centres(np.argwhere(blocked == 0))
+
+
+def _inside(points: NDArray[np.float64], room: Room) -> NDArray[np.bool_]:
+    return np.asarray((points > (room.x0, room.y0)).all(axis=1) & (points < (room.x1, room.y1)).all(axis=1))
 
 
 def reserved_seeds() -> dict[str, tuple[int, ...]]:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from m2h_runtime.simulation.walk import Style
 
 
+BURST_STEP_S = 0.4
+"""Between the frames of a burst: a walking camera moves some 0.3 m meanwhile."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One episode to render.
@@ -37,6 +41,7 @@ class Job:
         duration_s: of the walk.
         frames: of the walk: spread over it in a training set, 1/`fps` s apart in a bag.
         survey: stills besides, in a training set.
+        burst: in a training set, frames for each of the walk, `BURST_STEP_S` apart, and places for each still.
         fps: of a bag.
         mesh: write mesh.ply too.
     """
@@ -49,8 +54,14 @@ class Job:
     duration_s: float
     frames: int
     survey: int = 0
+    burst: int = 1
     fps: float = 30.0
     mesh: bool = False
+
+    @property
+    def total(self) -> int:
+        """Frames of any sort."""
+        return (self.frames + self.survey) * self.burst
 
     @property
     def title(self) -> str:
@@ -84,7 +95,7 @@ def render_all(jobs: list[Job], workers: int) -> list[str]:
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
         ProcessPoolExecutor(workers, context, initializer=_share, initargs=(counter, stop)) as pool,
     ):
-        task = progress.add_task("rendering", total=sum(job.frames + job.survey for job in jobs))
+        task = progress.add_task("rendering", total=sum(job.total for job in jobs))
         try:
             with deaf_to_interrupts():
                 waiting = {pool.submit(render, job): job for job in jobs}
@@ -94,7 +105,7 @@ def render_all(jobs: list[Job], workers: int) -> list[str]:
                 if failure:
                     failures.append(failure)
                 elif not console.is_terminal:
-                    console.print(f"{job.folder.name}: {job.frames + job.survey} frames", highlight=False)
+                    console.print(f"{job.folder.name}: {job.total} frames", highlight=False)
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -199,7 +210,8 @@ def _write(job: Job, episode: Episode) -> None:
         return
     rng = np.random.default_rng((job.seed, 7))
     slot = job.duration_s / job.frames
-    times = (np.arange(job.frames) + rng.random(job.frames)) * slot
-    walked = (episode.shot(float(time_s)) for time_s in times)
-    surveyed = (episode.survey_shot(number) for number in range(job.survey))
+    later = BURST_STEP_S * np.arange(job.burst)
+    first = np.minimum((np.arange(job.frames) + rng.random(job.frames)) * slot, job.duration_s - later[-1])
+    walked = (episode.shot(float(time_s)) for time_s in np.add.outer(first, later).ravel())
+    surveyed = (episode.survey_shot(n, place) for n in range(job.survey) for place in range(job.burst))
     write_episode(episode, chain(walked, surveyed), job.folder, _after_frame, mesh=job.mesh)

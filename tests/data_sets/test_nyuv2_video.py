@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from m2h_export.data.errors import DatasetError
-from m2h_export.data.nyuv2_video import NyuV2Video, relative_pose
+from m2h_export.data.nyuv2_video import NyuV2Video
 from m2h_export.data.sample import Sample
+from m2h_export.data.views import relative_pose
 from m2h_runtime.errors import InputError
 
 if TYPE_CHECKING:

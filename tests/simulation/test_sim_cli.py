@@ -266,6 +266,11 @@ OPTIONS = {
     "fps of a training set": (["--out", "x", "--fps", "5"], "--fps goes with --format bag only"),
     "survey of a bag": (["--out", "x", "--format", "bag", "--survey", "5"], "--survey goes with --format tr"),
     "frames of a bag": (["--out", "x", "--format", "bag", "--frames", "5"], "--frames goes with --format tr"),
+    "burst of a bag": (["--out", "x", "--format", "bag", "--burst", "2"], "--burst goes with --format tr"),
+    "long burst": (
+        ["--out", "x", "--duration", "3", "--burst", "9"],
+        "--burst 9: does not fit into a walk of 3 s",
+    ),
     "seed of a split": (["--out", "x", "--split", "val", "--first-seed", "1"], "--split train only"),
     "negative seed": (["--out", "x", "--first-seed", "-1"], "expected a whole number from 0 up"),
     "many reserved": (["--out", "x", "--split", "val", "--apartments", "9"], "split val: has 2 apartments"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from m2h_runtime.label_space import load_label_map
-from m2h_runtime.simulation.episode import Episode, default_camera, survey_pose
+from m2h_runtime.simulation.episode import Episode, default_camera, looking, survey_view
 from m2h_runtime.simulation.renderer import boundaries
 from m2h_runtime.simulation.sensor import optical_flow
 from m2h_runtime.simulation.trajectory import inverse
@@ -167,7 +167,8 @@ def test_optical_flow_predicts_where_points_go(episode: Episode) -> None:
 def test_survey_poses_stand_on_free_floor(episode: Episode) -> None:
     apartment, free = episode.apartment, episode.free
     for number in range(40):
-        pose = survey_pose(apartment, free, np.random.default_rng((1, 11, number)))
+        rng = np.random.default_rng((1, 11, number))
+        pose = looking(survey_view(apartment, free, rng), rng)
         row, column = free.cells(pose[:2, 3])
         assert not free.occupancy[row, column]
         assert pose[:3, :3] @ pose[:3, :3].T == pytest.approx(np.eye(3), abs=1e-9)

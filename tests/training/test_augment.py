@@ -9,7 +9,7 @@ import pytest
 from toy import sample
 
 from m2h_export.data.sample import IGNORE, Sample
-from m2h_export.training.augment import augment, crop_and_resize, flip, jitter
+from m2h_export.training.augment import Colours, augment, crop_and_resize, flip
 from m2h_export.training.experiment import AugmentSettings
 
 STILL = AugmentSettings(flip=0, jitter=0)
@@ -101,12 +101,12 @@ def test_everything_off_changes_nothing() -> None:
 def test_jitter_changes_colours_within_their_limits() -> None:
     gray = np.full((4, 4, 3), 100, np.uint8)
     only_brightness = replace(STILL, jitter=1, brightness=0.2, contrast=0, gamma=0, saturation=0, hue_deg=0)
-    found = [int(jitter(gray, only_brightness, np.random.default_rng(i))[0, 0, 0]) for i in range(40)]
+    found = [int(Colours.draw(only_brightness, np.random.default_rng(i))(gray)[0, 0, 0]) for i in range(40)]
     assert 80 <= min(found) < 90
     assert 110 < max(found) <= 120
     red = np.zeros((4, 4, 3), np.uint8)
     red[..., 0] = 200
     only_hue = replace(STILL, jitter=1, brightness=0, contrast=0, gamma=0, saturation=0, hue_deg=30)
-    turned = np.stack([jitter(red, only_hue, np.random.default_rng(i))[0, 0] for i in range(40)])
+    turned = np.stack([Colours.draw(only_hue, np.random.default_rng(i))(red)[0, 0] for i in range(40)])
     assert (turned[:, 0] == 200).all()  # within 30 degrees of red, red stays the largest
     assert 60 <= turned[:, 1].max() <= 100 and 60 <= turned[:, 2].max() <= 100  # to orange and to pink

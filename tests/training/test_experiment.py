@@ -36,7 +36,10 @@ def test_there_are_experiments() -> None:
     [
         ("loss.lamda_grad=1", "toy.yaml: loss.lamda_grad: no such key; the nearest is loss.lambda_grad"),
         ("optimizer.lr=1", "toy.yaml: optimizer: no such key; the nearest is optimiser"),
-        ("tasks=[depth, flow]", "toy.yaml: tasks[1]: 'flow' is none of depth, semantics, normals, edges"),
+        (
+            "tasks=[depth, flow]",
+            "toy.yaml: tasks[1]: 'flow' is none of depth, semantics, normals, edges, human_parts, saliency",
+        ),
         ("tasks=[depth, depth]", "toy.yaml: tasks: one is named twice; name each once"),
         ("data.size=[64]", "toy.yaml: data.size: expected a list of 2, got [64]"),
         ("data.size=[64, 8]", "toy.yaml: data.size: [64, 8] is too small; give at least 16 pixels"),

@@ -53,6 +53,7 @@ def open_dataset(
         return dataset
     if min(size) < 1:
         raise InputError(f"size {size}: height and width must be at least 1; give e.g. (224, 224)")
-    from m2h_export.data.resize import ResizedDataset
+    from m2h_export.data.resize import ResizedDataset, ResizedPosedDataset
+    from m2h_export.data.views import PosedDataset
 
-    return ResizedDataset(dataset, size)
+    return (ResizedPosedDataset if isinstance(dataset, PosedDataset) else ResizedDataset)(dataset, size)

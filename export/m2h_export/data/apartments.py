@@ -40,6 +40,7 @@ class Apartments:
             raise DatasetError(f"{folder}: no such folder; make it: m2h-sim --split {split} --out {root}")
         self.root, self.split = root, split
         self._frames: list[tuple[Path, int]] = []
+        self._scene_of: list[range] = []  # for each frame, those of its episode
         self._cameras: dict[Path, NDArray[np.float64]] = {}
         kept = {seed for name, seeds in reserved_seeds().items() if name != split for seed in seeds}
         for episode in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."):
@@ -53,7 +54,9 @@ class Apartments:
             self._cameras[episode] = np.array(
                 [[camera["fx"], 0, camera["cx"]], [0, camera["fy"], camera["cy"]], [0, 0, 1.0]]
             )
-            self._frames += [(episode, index) for index in range(int(settings["frames"]))]
+            count, first = int(settings["frames"]), len(self._frames)
+            self._frames += [(episode, index) for index in range(count)]
+            self._scene_of += [range(first, first + count)] * count
         if not self._frames:
             raise DatasetError(f"{folder}: no episodes; make some: m2h-sim --split {split} --out {root}")
 
@@ -64,6 +67,15 @@ class Apartments:
 
     def __len__(self) -> int:
         return len(self._frames)
+
+    def scene(self, index: int) -> range:
+        """The frames of the episode that frame `index` is of; walk before stills."""
+        return self._scene_of[index]
+
+    def pose(self, index: int) -> NDArray[np.float64]:
+        """(4, 4) world from camera of frame `index`."""
+        episode, number = self._frames[index]
+        return np.asarray(_poses(episode)[number])
 
     def __getitem__(self, index: int) -> Sample:
         """Raises DatasetError: a file of the frame is missing or is not what it should be."""
@@ -86,7 +98,7 @@ class Apartments:
             np.asarray(normals, np.float32),
             boundaries(labels20),
             intrinsics=self._cameras[episode],
-            world_from_camera=_poses(episode)[number],
+            world_from_camera=self.pose(index),
         )
 
 
@@ -102,7 +114,7 @@ def _settings(episode: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _poses(episode: Path) -> NDArray[np.float64]:
     """(N, 4, 4) world from camera, from lines of stamp tx ty tz qx qy qz qw."""
     file = episode / "frames.txt"

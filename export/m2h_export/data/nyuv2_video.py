@@ -68,7 +68,7 @@ class NyuV2Video:
         self.gap = gap
         self._depth_unit_m = depth_unit_m
         self._frames: list[_Frame] = []
-        self._last_of: list[int] = []  # for each frame, the number of its scene's last
+        self._scene_of: list[range] = []  # for each frame
         for scene in _scenes(root, split):
             frames = _read_scene(scene, root, max_stamp_gap_s)
             if len(frames) <= gap:
@@ -76,8 +76,8 @@ class NyuV2Video:
                     f"{scene}: {len(frames)} frames with poses are too few for a gap of {gap}; "
                     "take a smaller gap or leave the scene out"
                 )
+            self._scene_of += [range(len(self._frames), len(self._frames) + len(frames))] * len(frames)
             self._frames += frames
-            self._last_of += [len(self._frames) - 1] * len(frames)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -107,22 +107,19 @@ class NyuV2Video:
             world_from_camera=frame.world_from_camera,
         )
 
+    def scene(self, index: int) -> range:
+        """The frames of the scene that frame `index` is of, in the order in which they were taken."""
+        return self._scene_of[index]
+
+    def pose(self, index: int) -> NDArray[np.float64]:
+        """(4, 4) world from camera of frame `index`."""
+        return self._frames[index].world_from_camera
+
     def pair(self, index: int) -> tuple[Sample, Sample]:
-        """Frame `index` and the one `gap` later, or earlier where the scene ends; see `relative_pose`."""
+        """Frame `index` and the one `gap` later, or earlier where the scene ends; see `views.relative_pose`."""
         index = range(len(self))[index]
         later = index + self.gap
-        return self[index], self[later if later <= self._last_of[index] else index - self.gap]
-
-
-def relative_pose(first: Sample, second: Sample) -> NDArray[np.float64]:
-    """(4, 4) second_from_first: a point in the first camera's optical frame, seen by the second camera.
-
-    Raises:
-        DatasetError: a sample has no pose.
-    """
-    if first.world_from_camera is None or second.world_from_camera is None:
-        raise DatasetError(f"{first.name}, {second.name}: a relative pose needs the poses of both")
-    return np.asarray(np.linalg.solve(second.world_from_camera, first.world_from_camera), np.float64)
+        return self[index], self[later if later in self.scene(index) else index - self.gap]
 
 
 def _scenes(root: Path, split: str) -> list[Path]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from m2h_export.data.sample import DenseDataset, Sample
+    from m2h_export.data.views import PosedDataset
 
 
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
@@ -60,6 +61,20 @@ class ResizedDataset:
 
     def __getitem__(self, index: int) -> Sample:
         return resize_sample(self.dataset[index], self.size)
+
+
+class ResizedPosedDataset(ResizedDataset):
+    """The same of a data set with poses, which stay as they are."""
+
+    dataset: PosedDataset
+
+    def scene(self, index: int) -> range:
+        """As `PosedDataset`."""
+        return self.dataset.scene(index)
+
+    def pose(self, index: int) -> NDArray[np.float64] | None:
+        """As `PosedDataset`."""
+        return self.dataset.pose(index)
 
 
 def _resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from m2h_export.data.sample import DenseDataset
+    from m2h_export.data.views import Views
     from m2h_export.evaluation.evaluator import Evaluator
     from m2h_export.evaluation.predictors import Predictor
 
@@ -57,6 +58,19 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument("--split", default="val", metavar="S", help="default val")
     data.add_argument(
         "--size", type=network_size, metavar="HxW", help="evaluate at this size (default: the data's own)"
+    )
+    data.add_argument(
+        "--views",
+        type=count,
+        default=1,
+        metavar="N",
+        help="give a cvm checkpoint N - 1 neighbours of each picture, from data with poses (default 1: none)",
+    )
+    data.add_argument(
+        "--gap",
+        type=_gap,
+        metavar="A,B",
+        help="of the neighbours, the nearest and the farthest in frames (default 1,10)",
     )
     data.add_argument("--limit", type=count, metavar="N", help="only the first N samples")
     output = parser.add_argument_group("output")
@@ -106,16 +120,22 @@ def run(args: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 100)
     baseline = report.read_headlines(args.baseline) if args.baseline else None
     dataset = open_dataset(args.data, args.root, split=args.split, size=args.size)
+    views = _views(args, dataset)
     count = min(len(dataset), args.limit or len(dataset))
     if not count:
         raise InputError(f"{args.root}: no samples in split {args.split}; choose another --split")
     predictor = _predictor(args)
     with _executor(args.workers) as executor:
-        evaluator = _evaluator(args, dataset, executor)
-        _evaluate(evaluator, predictor, dataset, count, args, console)
+        evaluator = _evaluator(args, dataset, predictor, executor)
+        alone = _evaluate(evaluator, predictor, views, count, args, console)
         result = evaluator.result()
     result["predictor"] = {"name": predictor.name, "source": str(args.checkpoint or args.engine)}
     result["data"] = {"kind": args.data, "split": args.split, "size": args.size}
+    if args.views > 1:
+        result["views"] = {"count": args.views, "gap": views.settings.gap, "alone": alone}
+        console.print(
+            f"{args.views} views; {alone} of {count} pictures have no neighbour and were taken alone"
+        )
     if baseline is not None:
         result["gain"] = report.gain_over(result, args.baseline, baseline)
     console.print(report.table(result))
@@ -129,6 +149,10 @@ def _check_options(args: argparse.Namespace) -> None:
         raise InputError("--panels needs a place to write to; add --out FOLDER")
     if args.engine and (args.model or args.normals_sign):
         raise InputError("--model and --normals-sign go with --checkpoint; an engine has them built in")
+    if args.gap and args.views == 1:
+        raise InputError("--gap says which neighbours to take; add --views N")
+    if args.engine and args.views > 1:
+        raise InputError("--views goes with --checkpoint; an engine gets its neighbours from m2h-run")
     if args.checkpoint and args.backend:
         raise InputError("--backend goes with --engine; a checkpoint runs in PyTorch")
     if args.out:
@@ -136,6 +160,14 @@ def _check_options(args: argparse.Namespace) -> None:
             (args.out / "panels" if args.panels else args.out).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{args.out}: cannot be made ({reason(error)}); choose another --out") from error
+
+
+def _views(args: argparse.Namespace, dataset: DenseDataset) -> Views:
+    from m2h_export.data.views import PosedDataset, Views, ViewSettings
+
+    if args.views > 1 and not isinstance(dataset, PosedDataset):
+        raise InputError(f"--views {args.views}: {args.data} has no poses; apartments and nyuv2_video have")
+    return Views(dataset, ViewSettings(args.views, args.gap or ViewSettings.gap))
 
 
 def _predictor(args: argparse.Namespace) -> Predictor:
@@ -152,14 +184,18 @@ def _predictor(args: argparse.Namespace) -> Predictor:
     return TorchPredictor(args.checkpoint, args.model, args.device, args.normals_sign or (1, 1, 1))
 
 
-def _evaluator(args: argparse.Namespace, dataset: DenseDataset, executor: Executor | None) -> Evaluator:
+def _evaluator(
+    args: argparse.Namespace, dataset: DenseDataset, predictor: Predictor, executor: Executor | None
+) -> Evaluator:
     from m2h_export.evaluation.evaluator import Evaluator
 
     max_dist = args.max_dist
     if max_dist is None and args.data == "pascal_context":
         max_dist = _PASCAL_MAX_DIST
+    tasks = [task for task in predictor.tasks if task != "semantics" or dataset.class_names]
     return Evaluator(
         dataset.class_names,
+        tasks,
         executor=executor,
         odsf=args.odsf_variant,
         max_dist=max_dist,
@@ -173,28 +209,36 @@ def _evaluator(args: argparse.Namespace, dataset: DenseDataset, executor: Execut
 def _evaluate(
     evaluator: Evaluator,
     predictor: Predictor,
-    dataset: DenseDataset,
+    views: Views,
     count: int,
     args: argparse.Namespace,
     console: Any,
-) -> None:
+) -> int:
+    """Count every picture; returns how many of them had no neighbour."""
     from rich.progress import track
 
     from m2h_export.evaluation.panels import label_space_of, panel, write_panel
-    from m2h_export.evaluation.predictors import ClassMap
+    from m2h_export.evaluation.predictors import ClassMap, TorchPredictor
 
-    to_data = ClassMap(predictor.class_names, dataset.class_names)
-    space = label_space_of(dataset.class_names)
+    class_names = views.dataset.class_names
+    to_data = ClassMap(predictor.class_names, class_names)
+    space = label_space_of(class_names)
     shown = _spread(args.panels, count)
+    alone = 0
     for index in track(
         range(count), predictor.name, console=console, disable=not console.is_terminal, transient=True
     ):
-        sample = dataset[index]
-        prediction = to_data(predictor.predict(sample.image))
+        sample, *neighbours = views.nearest(index)
+        alone += not neighbours
+        if isinstance(predictor, TorchPredictor):
+            prediction = to_data(predictor.predict_views([sample, *neighbours]))
+        else:
+            prediction = to_data(predictor.predict(sample.image))
         evaluator.add(prediction, sample)
         if index in shown:
             name = re.sub(r"[^\w.-]+", "_", sample.name)
             write_panel(args.out / "panels" / f"{index:05d}_{name}.png", panel(sample, prediction, space))
+    return alone
 
 
 def _spread(panels: int, count: int) -> set[int]:
@@ -227,6 +271,18 @@ def _cap(text: str) -> str | float:
             f"{text!r}: expected none, multi_task, single_task or metres, e.g. 20"
         )
     return metres
+
+
+def _gap(text: str) -> tuple[int, int]:
+    try:
+        near, far = (int(part) for part in text.split(","))
+    except ValueError:
+        near = far = 0
+    if not 1 <= near <= far:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected the nearest and the farthest in frames, e.g. 1,10"
+        )
+    return near, far
 
 
 def main(argv: Sequence[str] | None = None) -> int:

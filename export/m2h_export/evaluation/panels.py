@@ -24,7 +24,7 @@ from m2h_runtime.sinks.render import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -56,24 +56,36 @@ def panel(sample: Sample, prediction: Prediction, space: LabelSpace, width: int 
     A task without truth has a black tile above its prediction. Under the picture is the legend of what was
     predicted.
     """
+    return comparison(sample, {"predicted": prediction}, space, width)
+
+
+def comparison(
+    sample: Sample, predictions: Mapping[str, Prediction], space: LabelSpace, width: int = TILE_WIDTH
+) -> Picture:
+    """The same for several predictions of one sample, a row for each in the order of their names."""
     rows, columns = sample.image.shape[:2]
     size = (max(1, round(width * rows / columns)), width)
-    prediction = prediction.resized((rows, columns))
-    near_m, far_m = _depth_span(sample, prediction)
+    resized = {name: prediction.resized((rows, columns)) for name, prediction in predictions.items()}
+    first = next(iter(resized.values()))
+    near_m, far_m = _depth_span(sample, first)
     truth = {
         "semantics": None if sample.semantics is None else semantics_picture(sample.semantics, space.palette),
         "depth": None if sample.depth is None else depth_picture(sample.depth, near_m, far_m),
         "normals": None if sample.normals is None else _normals(sample.normals),
         "edges": None if sample.edges is None else _true_edges(sample.edges),
     }
-    seen = _predicted(prediction, space, near_m, far_m)
-    tasks = [task for task, picture in seen.items() if picture is not None]
+    tasks = [task for task, seen in _predicted(first, space, near_m, far_m).items() if seen is not None]
     upper = [_tile(sample.image, size, "picture"), *(_tile(truth[t], size, f"{t}, truth") for t in tasks)]
-    labels = prediction.semantics if prediction.semantics is not None else sample.semantics
-    corner = np.full((*size, 3), 32, np.uint8) if labels is None else legend(labels, space, *size)
-    lower = [corner, *(_tile(seen[t], size, f"{t}, predicted") for t in tasks)]
-    title = f"{sample.name}   depth {near_m:.2f} .. {far_m:.2f} m"
-    return np.vstack([bar(title, width * len(upper)), np.hstack(upper), np.hstack(lower)])
+    lines = [
+        bar(f"{sample.name}   depth {near_m:.2f} .. {far_m:.2f} m", width * len(upper)),
+        np.hstack(upper),
+    ]
+    for name, prediction in resized.items():
+        seen = _predicted(prediction, space, near_m, far_m)
+        labels = prediction.semantics if prediction.semantics is not None else sample.semantics
+        corner = np.full((*size, 3), 32, np.uint8) if labels is None else legend(labels, space, *size)
+        lines.append(np.hstack([corner, *(_tile(seen[t], size, f"{t}, {name}") for t in tasks)]))
+    return np.vstack(lines)
 
 
 def write_panel(path: Path, picture: Picture) -> None:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from m2h_export.data.sample import IGNORE
+from m2h_export.data.views import cameras_of, poses_between
 from m2h_export.evaluation.evaluator import Prediction
 from m2h_runtime.errors import CheckpointError, InputError
 from m2h_runtime.label_space import default_label_space, load_label_space
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
-    from m2h_export.models import M2H
-    from m2h_export.models.cross_task import Mixing
+    from m2h_export.data.sample import Sample
+    from m2h_export.models import CrossView, Network
 
     Signs = tuple[int, int, int]
+
+ENGINE_TASKS: tuple[str, ...] = ("depth", "semantics", "normals", "edges")
+"""What the graph contract has."""
 
 
 class Predictor(Protocol):
@@ -31,10 +36,12 @@ class Predictor(Protocol):
     Attributes:
         name: of the network or engine.
         class_names: of its semantic classes, by index.
+        tasks: that it predicts, as `evaluator.TASKS` calls them.
     """
 
     name: str
     class_names: tuple[str, ...]
+    tasks: tuple[str, ...]
 
     def predict(self, rgb: NDArray[np.uint8]) -> Prediction:
         """Predict on uint8 (H, W, 3) RGB; the size of the outputs is the predictor's choice."""
@@ -56,49 +63,96 @@ class TorchPredictor:
     def __init__(
         self, path: Path, model: str | None = None, device: str = "cpu", normals_sign: Signs = (1, 1, 1)
     ) -> None:
-        from m2h_export.checkpoints import check_fit, read_checkpoint
+        from m2h_export.checkpoints import check_fit, load_network, read_checkpoint
         from m2h_export.models import build_model
+        from m2h_export.models.task_heads import TASK_SETS
 
         checkpoint = read_checkpoint(path)
         facts = _facts(path)
         name = model or facts.get("model")
         if not isinstance(name, str):
             raise CheckpointError(f"{path}: does not say which network it is of; pass --model, e.g. m2h-nano")
-        mixing, ggfm = cast("Mixing | None", facts.get("mixing")), cast("bool | None", facts.get("ggfm"))
+        options = _options(facts)
         build_model(name, 1)  # an unknown name is told as such, not as a misfit
-        check_fit(checkpoint, path, name, None, mixing=mixing, ggfm=ggfm)
-        network = build_model(name, checkpoint.num_classes, mixing=mixing, ggfm=ggfm)
-        network.load_state_dict(checkpoint.state)
+        check_fit(checkpoint, path, name, None, **options)
+        network = build_model(name, checkpoint.num_classes, **options)
+        load_network(network, checkpoint)
         self.name = name
         self.class_names = _class_names(facts, checkpoint.num_classes, path)
+        self.tasks = TASK_SETS[options["tasks"] or "nyud"]
         self._network = network.eval().to(device)
         self._sign = np.array(normals_sign, np.float32)
 
     def predict(self, rgb: NDArray[np.uint8]) -> Prediction:
         """Predict on uint8 (H, W, 3) RGB, at that size; edges are float probabilities."""
-        found = predict(self._network, rgb)
-        normals = np.ascontiguousarray(cast("NDArray[np.float32]", found.normals) * self._sign)
-        return replace(found, normals=normals)
+        return self._signed(predict(self._network, rgb))
+
+    def predict_views(self, views: Sequence[Sample]) -> Prediction:
+        """Predict the first of several views of equal size, with the help of the others; one alone is `predict`.
+
+        Raises:
+            InputError: the network takes single pictures only.
+            DatasetError: a view has no pose.
+        """
+        if len(views) == 1:
+            return self.predict(views[0].image)
+        from m2h_export.models import CrossView
+
+        if not isinstance(self._network, CrossView):
+            raise InputError(f"{self.name}: takes single pictures; leave --views out, or take a cvm network")
+        return self._signed(predict_views(self._network, views))
+
+    def _signed(self, found: Prediction) -> Prediction:
+        if found.normals is None:
+            return found
+        return replace(found, normals=np.ascontiguousarray(found.normals * self._sign))
 
 
-def predict(network: M2H, rgb: NDArray[np.uint8]) -> Prediction:
+def predict(network: Network, rgb: NDArray[np.uint8]) -> Prediction:
     """What a network in evaluation mode makes of uint8 (H, W, 3) RGB, at that size; edges are probabilities."""
     import torch
 
-    config, device = network.config, next(network.parameters()).device
-    mean, std = np.array(config.mean, np.float32), np.array(config.std, np.float32)
-    scaled = (rgb.astype(np.float32) / np.float32(255) - mean) / std
-    image = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))[None].to(device)
     with torch.inference_mode():
-        out = network(image)
-        labels = out["semantics"][0].argmax(dim=0).to(torch.uint8)
-        edges = torch.sigmoid(out["edges"][0, 0])
-    return Prediction(
-        depth=out["depth"][0, 0].cpu().numpy(),
-        semantics=labels.cpu().numpy(),
-        normals=np.ascontiguousarray(out["normals"][0].cpu().numpy().transpose(1, 2, 0)),
-        edges=edges.cpu().numpy(),
+        out = network(_normalised(network, [rgb]))
+        return _told({task: values[0] for task, values in out.items()})
+
+
+def predict_views(network: CrossView, views: Sequence[Sample]) -> Prediction:
+    """The same of the first of several views of equal size, which have intrinsics and poses."""
+    import torch
+
+    images = _normalised(network, [view.image for view in views])
+    geometry = (
+        torch.from_numpy(x)[None].to(images.device) for x in (poses_between(views), cameras_of(views))
     )
+    with torch.inference_mode():
+        out = network.forward_views(images[None], *geometry)
+        return _told({task: values[0, 0] for task, values in out.items()})
+
+
+def _normalised(network: Network, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """(N, 3, H, W) as the network takes it, on its device."""
+    import torch
+
+    mean, std = np.array(network.config.mean, np.float32), np.array(network.config.std, np.float32)
+    scaled = (np.stack(pictures).astype(np.float32) / np.float32(255) - mean) / std
+    image = torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))
+    return image.to(next(network.parameters()).device)
+
+
+def _told(out: Mapping[str, Tensor]) -> Prediction:
+    """Of one picture's outputs (C, H, W) by task."""
+    import torch
+
+    make: dict[str, Callable[[Tensor], Tensor]] = {
+        "depth": lambda x: x[0],
+        "semantics": lambda x: x.argmax(dim=0).to(torch.uint8),
+        "normals": lambda x: x.permute(1, 2, 0),
+        "edges": lambda x: x[0].sigmoid(),
+        "human_parts": lambda x: x.argmax(dim=0).to(torch.uint8),
+        "saliency": lambda x: x.softmax(dim=0)[1],
+    }
+    return Prediction(**{task: np.ascontiguousarray(make[task](x).cpu().numpy()) for task, x in out.items()})
 
 
 class EnginePredictor:
@@ -119,6 +173,7 @@ class EnginePredictor:
         self._engine = open_engine(folder, backend, threads=threads)
         self.name = f"{self._engine.manifest.name} ({self._engine.backend})"
         self.class_names = self._engine.manifest.label_space.classes
+        self.tasks = ENGINE_TASKS
 
     def predict(self, rgb: NDArray[np.uint8]) -> Prediction:
         """Predict on uint8 (H, W, 3) RGB, at the engine's size; edges are 8 bit."""
@@ -172,6 +227,16 @@ def _facts(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         raw = file.metadata() or {}
     return {key: _decoded(value) for key, value in raw.items()}
+
+
+def _options(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `build_model` that a training wrote beside its weights; None where it wrote none."""
+    switches = dict(facts.get("cvm") or {})
+    if "depths" in switches:
+        from m2h_export.models.warping import DepthRange
+
+        switches["depths"] = DepthRange(*switches["depths"])
+    return {**{name: facts.get(name) for name in ("mixing", "ggfm", "tasks")}, **switches}
 
 
 def _decoded(text: str) -> Any:

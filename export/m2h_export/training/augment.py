@@ -1,13 +1,14 @@
 """From a sample of any size to the arrays of one training picture.
 
 A crop and a resize to the size of the stage always happen; flip, zoom and colour changes are drawn from the generator
-that the caller seeds, so that a step's pictures do not depend on how the training got there.
+that the caller seeds, so that a step's pictures do not depend on how the training got there. Several views of a scene
+are cropped, zoomed and mirrored alike, with their cameras and poses, so that their geometry stays true.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import cv2
@@ -16,6 +17,8 @@ import numpy as np
 from m2h_export.data.sample import IGNORE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -24,23 +27,46 @@ if TYPE_CHECKING:
     from m2h_export.training.experiment import AugmentSettings
 
 
+OWN_COLOURS = 0.2
+"""Probability that a further view gets colour changes of its own, as the training of optical flow does it (RAFT, and
+GMFlow, whose transformer CvM follows); else all views of a scene are changed alike."""
+
+_MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
+
+
 def augment(
     sample: Sample, size: tuple[int, int], settings: AugmentSettings, rng: np.random.Generator
 ) -> Sample:
-    """A training sample of `size` (H, W) with depth, semantics, normals and edges changed alongside."""
+    """A training sample of `size` (H, W) with all its truth, camera and pose changed alongside."""
+    return augment_views([sample], size, settings, rng)[0]
+
+
+def augment_views(
+    views: Sequence[Sample], size: tuple[int, int], settings: AugmentSettings, rng: np.random.Generator
+) -> list[Sample]:
+    """The same for several views of one scene; a single view draws what `augment` draws."""
     flips = rng.random() < settings.flip
     zoom = math.exp(rng.uniform(0, math.log(settings.max_zoom)))
-    sample = crop_and_resize(sample, size, zoom, (rng.random(), rng.random()))
-    if flips:
-        sample = flip(sample)
-    return replace(sample, image=jitter(sample.image, settings, rng))
+    place = (rng.random(), rng.random())
+    common = Colours.draw(settings, rng)
+    made = []
+    for number, view in enumerate(views):
+        colours = Colours.draw(settings, rng) if number and rng.random() < OWN_COLOURS else common
+        view = crop_and_resize(view, size, zoom, place)
+        view = flip(view) if flips else view
+        made.append(replace(view, image=colours(view.image)))
+    return made
 
 
 def flip(sample: Sample) -> Sample:
-    """Mirror left and right; x of the normals changes its sign."""
-    normals = sample.normals
+    """Mirror left and right; x of the normals, of the camera and of the world changes its sign."""
+    normals, intrinsics, pose = sample.normals, sample.intrinsics, sample.world_from_camera
     if normals is not None:
         normals = np.ascontiguousarray(normals[:, ::-1] * np.array([-1, 1, 1], np.float32))
+    if intrinsics is not None:
+        intrinsics = intrinsics.copy()
+        intrinsics[0, 1] *= -1
+        intrinsics[0, 2] = sample.image.shape[1] - 1 - intrinsics[0, 2]
     return replace(
         sample,
         image=_mirrored(sample.image),
@@ -48,9 +74,9 @@ def flip(sample: Sample) -> Sample:
         semantics=None if sample.semantics is None else _mirrored(sample.semantics),
         normals=normals,
         edges=None if sample.edges is None else _mirrored(sample.edges),
-        extra={},
-        intrinsics=None,
-        world_from_camera=None,
+        extra={name: _mirrored(values) for name, values in sample.extra.items()},
+        intrinsics=intrinsics,
+        world_from_camera=None if pose is None else _MIRROR @ pose @ _MIRROR,
     )
 
 
@@ -62,6 +88,9 @@ def crop_and_resize(
     A network sees pixels, not the focal length: a picture enlarged by z looks like one whose depths are all z times
     smaller, so depth is divided by `zoom`. That shrinks the scene along z alone (x = (u - cx)·z/f stays), so the
     normals turn as normals do under diag(1, 1, 1/zoom): n_z grows by `zoom` before they are made unit again.
+
+    Where the camera moved has to shrink with the depths: with the translations divided by `zoom` and the intrinsics of
+    the enlarged picture, a pixel's way to another view at d / zoom is what it was at d.
 
     Args:
         sample: of any size.
@@ -88,36 +117,54 @@ def crop_and_resize(
         semantics=semantics,
         normals=normals,
         edges=edges,
-        extra={},
-        intrinsics=None,
-        world_from_camera=None,
+        extra={name: _resized(values[window], size) for name, values in sample.extra.items()},
+        intrinsics=_intrinsics_of_window(sample.intrinsics, window, size),
+        world_from_camera=_shrunk(sample.world_from_camera, zoom),
     )
 
 
-def jitter(
-    image: NDArray[np.uint8], settings: AugmentSettings, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Brightness, contrast, gamma, hue and saturation, each with its probability; (H, W, 3) uint8 RGB."""
-    happens = rng.random(4) < settings.jitter
-    brightness, contrast, gamma, saturation, hue = rng.uniform(-1, 1, 5)
-    levels = np.arange(256, dtype=np.float64) / 255
-    if happens[0]:
-        levels = levels * (1 + brightness * settings.brightness)
-    if happens[1]:
-        mean = image.mean() / 255
-        levels = (levels - mean) * (1 + contrast * settings.contrast) + mean
-    if happens[2]:
-        levels = levels.clip(0, 1) ** math.exp(gamma * settings.gamma)
-    if happens[:3].any():  # all three are functions of one value, so one table does them
-        image = np.asarray(cv2.LUT(image, np.round(255 * levels.clip(0, 1)).astype(np.uint8)), np.uint8)
-    if happens[3]:
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)  # hue in steps of 2 degrees
-        turn = round(hue * settings.hue_deg / 2)
-        steps = np.arange(256)
-        table = np.stack([(steps + turn) % 180, steps * (1 + saturation * settings.saturation), steps], -1)
-        hsv = cv2.LUT(hsv, np.round(table).clip(0, 255).astype(np.uint8)[None])
-        image = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
-    return image
+@dataclass(frozen=True)
+class Colours:
+    """One drawn change of colours, to be made to one or several pictures.
+
+    Attributes:
+        happens: which of brightness, contrast, gamma, and hue with saturation happen.
+        amounts: of brightness, contrast, gamma, saturation and hue, each -1..1 of its limit.
+    """
+
+    settings: AugmentSettings
+    happens: NDArray[np.bool_]
+    amounts: NDArray[np.float64]
+
+    @classmethod
+    def draw(cls, settings: AugmentSettings, rng: np.random.Generator) -> Colours:
+        """Each change with its probability."""
+        return cls(settings, rng.random(4) < settings.jitter, rng.uniform(-1, 1, 5))
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, changed."""
+        settings, happens = self.settings, self.happens
+        brightness, contrast, gamma, saturation, hue = self.amounts
+        levels = np.arange(256, dtype=np.float64) / 255
+        if happens[0]:
+            levels = levels * (1 + brightness * settings.brightness)
+        if happens[1]:
+            mean = image.mean() / 255
+            levels = (levels - mean) * (1 + contrast * settings.contrast) + mean
+        if happens[2]:
+            levels = levels.clip(0, 1) ** math.exp(gamma * settings.gamma)
+        if happens[:3].any():  # all three are functions of one value, so one table does them
+            image = np.asarray(cv2.LUT(image, np.round(255 * levels.clip(0, 1)).astype(np.uint8)), np.uint8)
+        if happens[3]:
+            hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)  # hue in steps of 2 degrees
+            turn = round(hue * settings.hue_deg / 2)
+            steps = np.arange(256)
+            table = np.stack(
+                [(steps + turn) % 180, steps * (1 + saturation * settings.saturation), steps], -1
+            )
+            hsv = cv2.LUT(hsv, np.round(table).clip(0, 255).astype(np.uint8)[None])
+            image = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
+        return image
 
 
 def _mirrored(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
@@ -142,6 +189,29 @@ def _resized(
     if array.shape[:2] == size:
         return np.ascontiguousarray(array)
     return cast("NDArray[_Scalar]", cv2.resize(array, size[::-1], interpolation=how))
+
+
+def _intrinsics_of_window(
+    intrinsics: NDArray[np.float64] | None, window: tuple[slice, slice], size: tuple[int, int]
+) -> NDArray[np.float64] | None:
+    """Pixel centres are at integers, so a window's corner lies half a pixel before its first one."""
+    if intrinsics is None:
+        return None
+    (y, x), lengths = (part.start for part in window), [part.stop - part.start for part in window]
+    scale_y, scale_x = size[0] / lengths[0], size[1] / lengths[1]
+    change = np.array(
+        [[scale_x, 0, (0.5 - x) * scale_x - 0.5], [0, scale_y, (0.5 - y) * scale_y - 0.5], [0, 0, 1.0]]
+    )
+    return np.asarray(change @ intrinsics, np.float64)
+
+
+def _shrunk(pose: NDArray[np.float64] | None, zoom: float) -> NDArray[np.float64] | None:
+    """A pose in a world that is `zoom` times smaller."""
+    if pose is None or zoom == 1:
+        return pose
+    pose = pose.copy()
+    pose[:3, 3] /= zoom
+    return pose
 
 
 def _zoomed_normals(normals: NDArray[np.float32], zoom: float) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line; nothing heavy is imported to print its help."""
     parser = OneLineParser(
         prog="m2h-train",
-        description="Train an M2H network. FOLDER gets model.safetensors (weights for m2h-export), states to go on "
+        description="Train a network. FOLDER gets model.safetensors (weights for m2h-export), states to go on "
         "from, the experiment with all its defaults, metrics.jsonl and curves.png. Several processes: torchrun "
         "--nproc-per-node N -m m2h_export.training.cli ...",
         epilog="example: m2h-train export/experiments/m2h_nyudv2.yaml --data ~/nyudv2 --out runs/m2h --device cuda",

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from m2h_export.checkpoints import check_fit, read_checkpoint
 from m2h_export.models import build_model
+from m2h_export.training.experiment import TASKS
 from m2h_runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from m2h_export.models import M2H
+    from m2h_export.models import Network
     from m2h_export.training.experiment import DistillationSettings, Task
 
 _SMALLEST_DEPTH_M = 1e-3
 
 
-def load_teacher(settings: DistillationSettings, classes: int) -> M2H:
+def load_teacher(settings: DistillationSettings, classes: int) -> Network:
     """The teacher in evaluation mode, without gradients.
 
     Raises:
@@ -72,10 +73,10 @@ def distillation_loss(task: Task, student: Tensor, teacher: Tensor, temperature:
 class Distillation:
     """A teacher and the losses of a student to it."""
 
-    def __init__(self, settings: DistillationSettings, teacher: M2H, tasks: Sequence[Task]) -> None:
+    def __init__(self, settings: DistillationSettings, teacher: Network, tasks: Sequence[Task]) -> None:
         self.settings, self.teacher = settings, teacher
         self.weights: dict[Task, float] = {
-            task: weight for task in tasks if (weight := getattr(settings.weights, task))
+            task: weight for task in tasks if task in TASKS and (weight := getattr(settings.weights, task))
         }
 
     def losses(self, outputs: Mapping[str, Tensor], normalised: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 
 import yaml
 
+from m2h_export.data.views import ViewSettings
 from m2h_runtime.errors import InputError
 from m2h_runtime.files import reason
 
@@ -18,11 +19,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-Task = Literal["depth", "semantics", "normals", "edges"]
+Task = Literal["depth", "semantics", "normals", "edges", "human_parts", "saliency"]
 TASKS: tuple[Task, ...] = ("depth", "semantics", "normals", "edges")
+"""Those of M2H, and the default; PASCAL-Context has two more and no depth."""
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class CvMSettings:
+    """Switches of the cross-view module, those of `CvMConfig`; None takes the network's own."""
+
+    spatial: Literal["cnn", "encoder", "encoder-lora", "encoder-adapter"] | None = None
+    interaction: Literal["cross-view", "self-attention"] | None = None
+    cost_volume: bool | None = None
+    cross_view_features: bool | None = None
+    planes: int | None = None
+    depths: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +46,8 @@ class ModelSettings:
     Attributes:
         name: as `build_model` calls it.
         num_classes: of the semantic head; None takes the data set's.
-        mixing, ggfm: those of `build_model`; None takes the network's own.
+        mixing, ggfm, tasks: those of `build_model`; None takes the network's own.
+        cvm: the cross-view module of the networks that have one.
         checkpoint: weights of the whole network to start from, all names and shapes as they must be.
         backbone: DINOv2 weights for the encoder alone.
         freeze_backbone: train the head only.
@@ -43,10 +58,25 @@ class ModelSettings:
     num_classes: int | None = None
     mixing: Literal["wmca", "mha", "none"] | None = None
     ggfm: bool | None = None
+    tasks: Literal["nyud", "pascal"] | None = None
+    cvm: CvMSettings = field(default_factory=CvMSettings)
     checkpoint: str | None = None
     backbone: str | None = None
     freeze_backbone: bool = False
     freeze_batch_norm: bool = False
+
+
+@dataclass(frozen=True)
+class MoreData:
+    """A further data set whose samples are mixed in: same classes, or none.
+
+    Attributes:
+        kind, root, split: as in `DataSettings`.
+    """
+
+    kind: str
+    root: str
+    split: str = "train"
 
 
 @dataclass(frozen=True)
@@ -60,6 +90,8 @@ class DataSettings:
         root: folder of the data set.
         split: as the data set calls it.
         workers: processes that read ahead; 0 reads in the trainer's own.
+        views: how many views of a scene are trained together, and which; a sample without a neighbour is repeated.
+        also: further data sets, all shuffled together.
     """
 
     kind: str
@@ -68,6 +100,8 @@ class DataSettings:
     root: str | None = None
     split: str = "train"
     workers: int = 0
+    views: ViewSettings = field(default_factory=ViewSettings)
+    also: tuple[MoreData, ...] = ()
 
     def __post_init__(self) -> None:
         _require(min(self.size) >= 16, f"data.size: {list(self.size)} is too small; give at least 16 pixels")
@@ -112,13 +146,16 @@ class TaskWeights:
     semantics: float = 1.0
     normals: float = 1.0
     edges: float = 1.0
+    human_parts: float = 1.0
+    saliency: float = 1.0
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """The losses of section III-B; the defaults are the paper's, or ours where it gives none.
+    """The losses of M2H's section III-B, or those of CvM; the defaults are the papers', or ours where they give none.
 
     Attributes:
+        kind: m2h, or cvm: cross-entropy and L1 (`cvm_losses`), of which only `edge_positive_share` is a setting.
         scene: indoor is eq. 15a, outdoor eq. 15b.
         lambda_grad: of the depth gradients; the paper: 0.5 to 2.
         grid: where losses are taken: at the size of the picture, or on the heads' own grid, for which the truth is
@@ -127,6 +164,8 @@ class LossSettings:
         si_lambda: of the scale-invariant loss (that of arXiv 1406.2283).
         semantics, semantics_fine_tuning: α of cross-entropy and β of Dice (eq. 14).
         edge_positive_weight: of edge pixels in the cross-entropy.
+        edge_positive_share: the same of kind cvm, where the other pixels have 1 minus it.
+        matching_weight: of the loss on the cost volume itself (ours); 0 leaves it out, as the papers do.
         consistency_weight: of both cross-task losses, in fine-tuning stages.
         balance: dynamic weight averaging or equal weights.
         dwa_temperature: T of eq. 18.
@@ -134,6 +173,7 @@ class LossSettings:
         weights: constant factors.
     """
 
+    kind: Literal["m2h", "cvm"] = "m2h"
     scene: Literal["indoor", "outdoor"] = "indoor"
     grid: Literal["picture", "head"] = "picture"
     lambda_grad: float = 1.0
@@ -142,6 +182,8 @@ class LossSettings:
     semantics: tuple[float, float] = (0.5, 0.75)
     semantics_fine_tuning: tuple[float, float] = (0.75, 1.0)
     edge_positive_weight: float = 1.0
+    edge_positive_share: float = 0.95
+    matching_weight: float = 0.0
     consistency_weight: float = 0.1
     balance: Literal["dwa", "equal"] = "dwa"
     dwa_temperature: float = 2.0
@@ -153,6 +195,8 @@ class LossSettings:
             _require(getattr(self, name) > 0, f"loss.{name}: {getattr(self, name)} must be above 0")
         period = self.dwa_period
         _require(period is None or period > 0, f"loss.dwa_period: {period} must be above 0")
+        share = self.edge_positive_share
+        _require(0 < share < 1, f"loss.edge_positive_share: {share} must be between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -215,9 +259,9 @@ class Experiment:
     """Everything that decides what a training computes.
 
     Attributes:
-        tasks: that have a loss; the network always computes all four.
+        tasks: that have a loss; the network always computes all that it has.
         steps: optimiser steps; with `stages` it may be left out.
-        batch: pictures per process and micro-batch.
+        batch: pictures per process and micro-batch; with several views, sets of views.
         accumulate: micro-batches per step.
         ema: decay of the averaged weights, which are then the ones saved for inference; 0 is off.
         log_every, save_every, panels_every: steps between; 0 is never.

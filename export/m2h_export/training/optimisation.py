@@ -10,9 +10,10 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from m2h_export.models import Network
     from m2h_export.training.experiment import OptimiserSettings
 
-_NEVER_DECAYED = ("pos_embed", "cls_token", "mask_token")
+_NEVER_DECAYED = ("pos_embed", "cls_token", "storage_tokens", "mask_token")
 
 
 def learning_rate(settings: OptimiserSettings, step: int, total_steps: int) -> float:
@@ -28,13 +29,14 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["factor"]
 
 
-def make_optimiser(model: nn.Module, settings: OptimiserSettings) -> torch.optim.AdamW:
+def make_optimiser(model: Network, settings: OptimiserSettings) -> torch.optim.AdamW:
     """AdamW on all parameters that have a gradient; no decay on biases, norms and embeddings."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    encoder = {id(parameter) for parameter in model.backbone.parameters()}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not name.endswith(_NEVER_DECAYED)
-            groups.setdefault((name.startswith("backbone."), decays), []).append(parameter)
+            groups.setdefault((id(parameter) in encoder, decays), []).append(parameter)
     return torch.optim.AdamW(
         [
             {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from m2h_export.data.sample import DenseDataset
-    from m2h_export.models import M2H
+    from m2h_export.models import Network
 
 COUNT = 4
 
@@ -28,7 +28,7 @@ class SamplePanels:
     def __init__(self, out: Path, samples: DenseDataset) -> None:
         self.folder, self.samples = out / "panels", samples
 
-    def __call__(self, step: int, network: M2H) -> None:
+    def __call__(self, step: int, network: Network) -> None:
         """Predict and write; a disk that is full ends the training as it would at the next state."""
         self.folder.mkdir(parents=True, exist_ok=True)
         space = label_space_of(self.samples.class_names)

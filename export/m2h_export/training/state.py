@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from m2h_export.models import CrossView, M2HConfig
 from m2h_runtime.errors import CheckpointError, InputError
 from m2h_runtime.files import reason, write_atomically
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from m2h_export.models import M2H
+    from m2h_export.models import Network
     from m2h_export.training.experiment import Experiment
 
 WEIGHTS, EXPERIMENT, METRICS = "model.safetensors", "experiment.yaml", "metrics.jsonl"
@@ -31,7 +32,7 @@ _STATE = re.compile(r"state-(\d+)\.pt")
 
 
 def save_weights(
-    path: Path, model: M2H, class_names: Sequence[str], experiment: Experiment, step: int
+    path: Path, model: Network, class_names: Sequence[str], experiment: Experiment, step: int
 ) -> None:
     """Write a network as safetensors; its metadata says what it is and how it was made."""
     from safetensors.torch import save
@@ -41,11 +42,14 @@ def save_weights(
         "model": config.name,
         "num_classes": str(config.num_classes),
         "class_names": json.dumps(list(class_names)),
-        "mixing": config.mixing,
-        "ggfm": json.dumps(config.ggfm),
         "step": str(step),
         "experiment": experiment.to_yaml(),
     }
+    if isinstance(config, M2HConfig):
+        metadata |= {"mixing": config.mixing, "ggfm": json.dumps(config.ggfm)}
+    if isinstance(model, CrossView):
+        switches = {key: value for key, value in vars(experiment.model.cvm).items() if value is not None}
+        metadata |= {"tasks": getattr(config, "tasks", "nyud"), "cvm": json.dumps(switches)}
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     write_atomically(path, save(state, metadata))
 

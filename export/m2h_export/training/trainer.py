@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from m2h_export.models.cross_view import CrossView
 from m2h_export.training import state as files
-from m2h_export.training.batches import MicroBatches, load_batches, thinned
+from m2h_export.training.batches import CAMERAS, POSES, MicroBatches, load_batches, thinned
+from m2h_export.training.cvm_losses import CvMLoss, matching_loss
 from m2h_export.training.distillation import Distillation, load_teacher
 from m2h_export.training.distributed import World
 from m2h_export.training.dwa import DynamicWeightAverage
-from m2h_export.training.experiment import TASKS, changed_keys, parse_experiment
+from m2h_export.training.experiment import changed_keys, parse_experiment
 from m2h_export.training.losses import M2HLoss
-from m2h_export.training.network import freeze, make_network, training_mode
+from m2h_export.training.network import freeze, make_network, tasks_of, training_mode
 from m2h_export.training.optimisation import (
     AveragedModel,
     learning_rate,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from m2h_export.data.sample import DenseDataset
-    from m2h_export.models import M2H
+    from m2h_export.models import Network
     from m2h_export.training.batches import Batch
     from m2h_export.training.experiment import Experiment
 
@@ -58,14 +60,25 @@ class Outcome:
 
 
 class _Trained(nn.Module):
-    """The network with the trained tasks' outputs alone, so that DDP waits for no gradient that never comes."""
+    """The network with the trained tasks' outputs alone, so that DDP waits for no gradient that never comes.
 
-    def __init__(self, network: M2H, tasks: tuple[str, ...], *, coarse: bool) -> None:
+    Pictures come as (B·V, 3, H, W), and so do outputs go, whether the network looks at V views together or at one at
+    a time.
+    """
+
+    def __init__(self, network: Network, tasks: tuple[str, ...], *, coarse: bool) -> None:
         super().__init__()
         self.network, self.tasks, self.coarse = network, tasks, coarse
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        outputs = self.network.predict(image) if self.coarse else self.network(image)
+    def forward(
+        self, image: Tensor, poses: Tensor | None = None, cameras: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        if poses is not None and cameras is not None and isinstance(self.network, CrossView):
+            run = self.network.predict_views if self.coarse else self.network.forward_views
+            seen = run(image.view(*poses.shape[:2], *image.shape[1:]), poses, cameras)
+            outputs = {task: x.flatten(0, 1) for task, x in seen.items()}
+        else:
+            outputs = self.network.predict(image) if self.coarse else self.network(image)
         return {task: outputs[task] for task in self.tasks}
 
 
@@ -96,8 +109,8 @@ class Trainer:
         *,
         world: World | None = None,
         resume: bool = False,
-        network: M2H | None = None,
-        on_panels: Callable[[int, M2H], None] | None = None,
+        network: Network | None = None,
+        on_panels: Callable[[int, Network], None] | None = None,
         quiet: bool = False,
     ) -> None:
         self.experiment, self.out, self.on_panels = experiment, out, on_panels
@@ -115,8 +128,10 @@ class Trainer:
         self.averaged = AveragedModel(self.network, experiment.ema) if experiment.ema else None
         self.optimiser = make_optimiser(self.network, experiment.optimiser)
         self.scaler = torch.amp.GradScaler(device.type, enabled=experiment.precision == "fp16")
-        self.loss = M2HLoss(experiment.loss, experiment.tasks, experiment.data.cap_m)
+        loss = CvMLoss if experiment.loss.kind == "cvm" else M2HLoss
+        self.loss = loss(experiment.loss, experiment.tasks, experiment.data.cap_m)
         self.balance = DynamicWeightAverage(experiment.tasks, experiment.loss.dwa_temperature)
+        self._costs = _cost_volumes(self.network, experiment) if experiment.loss.matching_weight else None
         self.distillation: Distillation | None = None
         if (d := experiment.distillation) is not None:
             teacher = load_teacher(d, self.network.config.num_classes).to(device)
@@ -169,7 +184,7 @@ class Trainer:
         return Outcome(self.step, stopped)
 
     @property
-    def inference_network(self) -> M2H:
+    def inference_network(self) -> Network:
         """The averaged network if there is one, else the trained one."""
         return self.averaged.model if self.averaged is not None else self.network  # type: ignore[return-value]
 
@@ -209,7 +224,10 @@ class Trainer:
         picture = truth["image"].float() / 255
         fine_tuning = e.stage_at(self.step).fine_tuning
         with self._autocast():
-            outputs = self._module(_normalised(picture, self.network))
+            geometry = (truth.get(POSES), truth.get(CAMERAS))
+            outputs = self._module(_normalised(picture, self.network), *geometry)
+            if self._costs is not None:
+                matching = self._matching(self._costs.pop(), truth)
             truth = thinned(truth, outputs[e.tasks[0]].shape[-2:], self.step)
             losses = self.loss.of_tasks(outputs, truth, fine_tuning=fine_tuning)
             if fine_tuning and e.loss.consistency_weight:
@@ -217,12 +235,21 @@ class Trainer:
             if self.distillation is not None:
                 found = self.distillation.losses(outputs, _normalised(picture, self.distillation.teacher))
                 losses |= {f"distilled_{task}": loss for task, loss in found.items()}
-        return losses
+        return losses if self._costs is None else {**losses, "matching": matching}
+
+    def _matching(self, costs: Tensor, truth: Batch) -> Tensor:
+        """The loss of the cost volumes (B·V, L, h, w) of a micro-batch."""
+        poses = truth[POSES]
+        moved = (poses != torch.eye(4, device=poses.device)).flatten(3).any(3).any(2).flatten()
+        with torch.autocast(costs.device.type, enabled=False):
+            return matching_loss(costs, truth["depth"], self.network.cvm.depths, moved)
 
     def _weight(self, name: str) -> float:
         """The factor of a loss in the objective."""
         if name in _CONSISTENCY:
             return self.experiment.loss.consistency_weight
+        if name == "matching":
+            return self.experiment.loss.matching_weight
         if self.distillation is not None and name.startswith("distilled_"):
             return float(getattr(self.distillation.settings.weights, name.removeprefix("distilled_")))
         return self.balance.weights[name] * float(getattr(self.experiment.loss.weights, name))
@@ -275,7 +302,7 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
 
-    def _panels(self, on_panels: Callable[[int, M2H], None]) -> None:
+    def _panels(self, on_panels: Callable[[int, Network], None]) -> None:
         network = self.inference_network.eval()
         with torch.no_grad():
             on_panels(self.step, network)
@@ -291,7 +318,7 @@ class Trainer:
             return module
         devices = [self.world.device] if self.world.device.type == "cuda" else None
         # A head without a loss gets no gradient, and nobody must wait for it.
-        partial = set(self.experiment.tasks) != set(TASKS)
+        partial = set(self.experiment.tasks) != set(tasks_of(self.network))
         return DistributedDataParallel(module, device_ids=devices, find_unused_parameters=partial)
 
     def _unsynchronised(self) -> AbstractContextManager[Any]:
@@ -367,7 +394,23 @@ class Trainer:
         )
 
 
-def _normalised(picture: Tensor, network: M2H) -> Tensor:
+def _cost_volumes(network: Network, experiment: Experiment) -> list[Tensor]:
+    """A list that has the cost volume of the latest forward pass, for as long as nobody takes it out."""
+    module = network.cvm if isinstance(network, CrossView) else None
+    if module is None or not module.has_cost_volume or experiment.data.views.count == 1:
+        raise InputError(
+            "loss.matching_weight: needs a network with a cost volume and data.views.count above 1"
+        )
+    latest: list[Tensor] = []
+
+    def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        latest[:] = inputs
+
+    module.upsample_costs.register_forward_pre_hook(keep)
+    return latest
+
+
+def _normalised(picture: Tensor, network: Network) -> Tensor:
     """(B, 3, H, W) of 0..1, to what the network takes."""
     mean = picture.new_tensor(network.config.mean)[:, None, None]
     std = picture.new_tensor(network.config.std)[:, None, None]
