@@ -23,7 +23,8 @@ MEANINGS = """\
 Names: `eager` is the network as published, fp32, as PyTorch has it; `compile` is `torch.compile`; `rewritten` our own
 torch module of the same weights; `bf16` means bf16 weights, `autocast` fp32 weights under `torch.autocast`;
 `published-…` is the graph exported without our rewrites, in the same runtime as our engine of that name; `int8-…` our
-engine with `--precision int8`: its large layers in int8, the others as that backend computes."""
+engine with `--precision int8`: its large layers in int8, the others as that backend computes; its share is of the bf16
+peak, which int8 may exceed."""
 
 
 def section() -> list[str]:

@@ -224,8 +224,12 @@ def load_network(spec: ExportSpec) -> tuple[Network, Checkpoint]:
             f"{spec.checkpoint}: trained for the tasks of PASCAL-Context; an engine gives depth, semantics, normals "
             "and edges"
         )
-    check_fit(loaded, spec.checkpoint, spec.model, spec.classes, mixing=spec.mixing, ggfm=spec.ggfm)
-    model = build_model(spec.model, loaded.num_classes, mixing=spec.mixing, ggfm=spec.ggfm)
+    options = checkpoints.build_options(checkpoints.read_facts(spec.checkpoint))
+    options |= {
+        key: value for key, value in (("mixing", spec.mixing), ("ggfm", spec.ggfm)) if value is not None
+    }
+    check_fit(loaded, spec.checkpoint, spec.model, spec.classes, **options)
+    model = build_model(spec.model, loaded.num_classes, **options)
     if not checkpoints.load_network(model, loaded):
         plain = spec.model.removesuffix(WITH_CVM)
         raise CheckpointError(

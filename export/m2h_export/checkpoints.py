@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ import torch
 
 from m2h_export.models import CVM_MODELS, MODELS, build_model
 from m2h_export.models.catalogue import WITH_CVM
+from m2h_export.models.warping import DepthRange
 from m2h_runtime.engine.manifest import sha256_of
 from m2h_runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -57,6 +60,35 @@ def read_checkpoint(path: Path) -> LoadedCheckpoint:
             f" (nor {CVM_CLASS_KEY}, of a cross-view network)"
         )
     return LoadedCheckpoint(state, sha256_of(path), int(state[key].shape[0]))
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a training wrote beside its weights: the metadata of a safetensors file, values that are JSON decoded."""
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        raw = file.metadata() or {}
+    return {key: _decoded(value) for key, value in raw.items()}
+
+
+def build_options(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `build_model` among these facts; None where there are none.
+
+    Not all of them show in the weights: a depth range that is not the default does not.
+    """
+    switches = dict(facts.get("cvm") or {})
+    if "depths" in switches:
+        switches["depths"] = DepthRange(*switches["depths"])
+    return {**{name: facts.get(name) for name in ("mixing", "ggfm", "tasks")}, **switches}
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def load_backbone(network: Network, path: Path) -> None:

@@ -55,10 +55,10 @@ class Subject:
             times.append(self.infer_ms())
         return times
 
-    def turn(self, clock: Callable[[], int] = time.perf_counter_ns) -> list[float]:
-        """At least `TURN_S` of inferences beside another engine's, in ms."""
+    def turn(self, clock: Callable[[], int] = time.perf_counter_ns, seconds: float = TURN_S) -> list[float]:
+        """At least so many seconds of inferences beside another engine's, in ms."""
         self.engine.infer(self.image)  # not counted: caches and threads are still the other's
         times: list[float] = []
-        while sum(times) < 1e3 * TURN_S or len(times) < TURN_INFERENCES:
+        while sum(times) < 1e3 * seconds or len(times) < TURN_INFERENCES:
             times.append(self.infer_ms(clock))
         return times

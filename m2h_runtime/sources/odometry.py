@@ -70,7 +70,9 @@ class OdometryTrack:
         camera_from_imu: NDArray[np.float64] | None = None,
         health: Callable[[str | None], None] = lambda _: None,
     ) -> None:
-        self._imu_from_camera = None if camera_from_imu is None else np.linalg.inv(camera_from_imu)
+        self._imu_from_camera: NDArray[np.float64] | None = None
+        if camera_from_imu is not None:
+            self._imu_from_camera = np.linalg.inv(camera_from_imu).astype(np.float64)
         self._complaints = Complaints(health)
         self._samples: deque[_Sample] = deque()
         self._child = ""

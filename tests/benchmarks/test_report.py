@@ -120,14 +120,20 @@ def test_verdicts_are_counted_as_m2h_bench_s_script_counts_them(results: Path) -
 
 
 def test_what_the_dashboard_costs_is_read_as_its_script_writes_it(results: Path) -> None:
-    fps = {"without": 50.0, "nobody": 49.9, "one viewer": 46.0}
-    turn: dict[str, dict[str, float]] = {way: {"fps": fps[way], "cpu_percent": 0.02} for way in web_cost.WAYS}
-    turn["one viewer"] |= {"cpu_percent": 6.0, "updates_per_s": 10.0, "kB_per_s": 300.0}
-    told = {"engine": "e", "backend": "auto", "frames_per_run": 900, **web_cost.summary([turn] * 4)}
+    turn = {"without": {"fps": 50.0, "cpu_percent": 0.0}, "nobody": {"fps": 49.9, "cpu_percent": 0.02}}
+    watched = {"fps": 46.0, "updates_per_s": 10.0, "kB_per_s": 300.0}
+    pair = {"one viewer": watched, "nobody": {"fps": 50.0, "updates_per_s": 0.0, "kB_per_s": 0.0}}
+    told = {
+        "engine": "e",
+        "backend": "auto",
+        "frames_per_run": 900,
+        "seconds_per_phase": 4.0,
+        **web_cost.summary([turn] * 8, [pair] * 8),
+    }
     write(results, "web_cost", told)
     text = "\n".join(measuring.section())
-    assert "| nobody | 49.9 | 0.20 % | 0.20 – 0.20 % | 0.02 % | ≤ 0.5 %: met by CPU time |" in text
-    assert "| one viewer | 46.0 | 8.00 % | 8.00 – 8.00 % | 6.00 % | ≤ 5 %: missed by CPU time |" in text
+    assert "| nobody | 49.9 | 0.20 % | 0.20 – 0.20 % | 0.02 % of all cores | ≤ 0.5 %: met |" in text
+    assert "| one viewer | 46.0 | 8.00 % | 8.00 – 8.00 % |  | ≤ 5 %: missed |" in text
 
 
 def test_a_trial_on_a_cpu_is_no_result_of_a_gpu(results: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,16 +62,16 @@ class TorchPredictor:
     def __init__(
         self, path: Path, model: str | None = None, device: str = "cpu", normals_sign: Signs = (1, 1, 1)
     ) -> None:
-        from m2h_export.checkpoints import check_fit, load_network, read_checkpoint
+        from m2h_export.checkpoints import build_options, check_fit, load_network, read_checkpoint, read_facts
         from m2h_export.models import build_model
         from m2h_export.models.task_heads import TASK_SETS
 
         checkpoint = read_checkpoint(path)
-        facts = _facts(path)
+        facts = read_facts(path)
         name = model or facts.get("model")
         if not isinstance(name, str):
             raise CheckpointError(f"{path}: does not say which network it is of; pass --model, e.g. m2h-nano")
-        options = _options(facts)
+        options = build_options(facts)
         build_model(name, 1)  # an unknown name is told as such, not as a misfit
         check_fit(checkpoint, path, name, None, **options)
         network = build_model(name, checkpoint.num_classes, **options)
@@ -216,34 +215,6 @@ class ClassMap:
         if prediction.semantics is None:
             return prediction
         return replace(prediction, semantics=np.take(self._table, prediction.semantics))
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    """The metadata of a safetensors file; values that are JSON decoded, others as they are."""
-    if path.suffix != ".safetensors":
-        return {}
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        raw = file.metadata() or {}
-    return {key: _decoded(value) for key, value in raw.items()}
-
-
-def _options(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `build_model` that a training wrote beside its weights; None where it wrote none."""
-    switches = dict(facts.get("cvm") or {})
-    if "depths" in switches:
-        from m2h_export.models.warping import DepthRange
-
-        switches["depths"] = DepthRange(*switches["depths"])
-    return {**{name: facts.get(name) for name in ("mixing", "ggfm", "tasks")}, **switches}
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _class_names(facts: dict[str, Any], count: int, path: Path) -> tuple[str, ...]:
