@@ -89,9 +89,7 @@ def test_turns_while_others_work_are_left_out_or_believed_less() -> None:
     assert verdict_on([*quiet, *disturbed]).kind == "no difference"
     burst = [Pair(0.5 * i, "B", [10.0], [16.0 if i < 15 else 9.0], 0.9) for i in range(20)]
     assert compare_turns(np.array([pair.log_ratio for pair in burst])).kind == "slower"
-    assert verdict_on(burst).text.startswith(
-        "cannot tell: too noisy (B/A 1.600, 99 % interval 0.90 to 1.60)"
-    )
+    assert verdict_on(burst).text.startswith("cannot tell: too noisy (B/A 1.600, 99 % interval 0.90 to 1.60)")
     assert verdict_on([Pair(0.5 * i, "B", [10.0], [16.0], 0.9) for i in range(20)]).kind == "slower"
 
 
