@@ -73,7 +73,7 @@ def lost_row(way: str, fps: float, result: dict[str, Any]) -> list[str]:
         way,
         f"{fps:.1f}",
         f"{lost['median']:.2f} %",
-        f"{low:.2f} – {high:.2f} %",
+        "too few rounds" if low is None else f"{low:.2f} – {high:.2f} %",
         "" if cpu is None else f"{cpu:.2f} % of all cores",
         f"≤ {goal:g} %: {at_most(lost['median'] if cpu is None else cpu, goal)}",
     ]
