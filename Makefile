@@ -15,8 +15,10 @@ COLCON ?= .colcon
 # The simulation casts rays with embreex, which has no wheel for aarch64: the demo pans over photographs there.
 ifeq ($(shell uname -m),x86_64)
 DEMO_SOURCE := --simulate 9004 --camera-fps 6 --frames 240
+DEMO_GRAPH := $(BIN)/m2h-graph --simulate 9004 --duration 30 --align
 else
 DEMO_SOURCE := --video out/clip.mp4
+DEMO_GRAPH := @echo "no scene graph here: the demo makes it of a simulated walk, and this machine has no simulation"
 endif
 
 .PHONY: demo test test-slow lint clean
@@ -26,6 +28,7 @@ demo: $(VENV)/.demo
 	$(if $(findstring clip,$(DEMO_SOURCE)),$(BIN)/python tools/demo_clip.py out/clip.mp4)
 	$(BIN)/m2h-run $(DEMO_SOURCE) --record out/demo.mp4 --sheet out/demo.png --report out/demo.json
 	@echo "look at out/demo.mp4 and out/demo.png; the figures are in out/demo.json"
+	$(DEMO_GRAPH)
 
 # Training forks and spawns: with every inference library's thread pool in the same process it crashed once in three runs.
 test: $(VENV)/.test $(COLCON)/.ready

@@ -10,7 +10,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sections import cvm, cvm_latency, gpu, loop, measuring, parity, picture, pytorch, ros, scaling
+from sections import (
+    cvm,
+    cvm_latency,
+    gpu,
+    loop,
+    mapping,
+    measuring,
+    odometry,
+    parity,
+    picture,
+    pytorch,
+    ros,
+    scaling,
+    temporal,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -26,7 +40,8 @@ there, step by step, is in [performance-log.md](performance-log.md).
 
 def page(image: Path) -> str:
     """The whole page; draws the picture at `image`."""
-    sections = (pytorch, scaling, cvm_latency, loop, ros, measuring, gpu, parity, cvm)
+    speed = (pytorch, scaling, cvm_latency, loop, ros, measuring, gpu, parity)
+    sections = (*speed, cvm, temporal, odometry, mapping)
     lines = [*picture.draw(image), *(line for part in sections for line in part.section())]
     return f"{INTRODUCTION}\n{chr(10).join(lines).rstrip()}\n"
 

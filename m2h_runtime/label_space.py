@@ -16,6 +16,12 @@ from m2h_runtime.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_PEOPLE = {"human", "person", "rider", "dynamic-nonhuman"}
+_VEHICLES = {"car", "truck", "bus", "train", "motorcycle", "motorbike", "bicycle"}
+_ANIMALS = {"animal", "cat", "dog", "bird", "horse", "cow", "sheep"}
+MOVING = frozenset(_PEOPLE | _VEHICLES | _ANIMALS)
+"""Names of classes, as label spaces have them, of what moves by itself."""
+
 
 @dataclass(frozen=True)
 class LabelSpace:
@@ -45,6 +51,15 @@ class LabelSpace:
         table = np.zeros((256, 3), np.uint8)
         table[: len(self.colors)] = self.colors
         return table
+
+
+@lru_cache(maxsize=8)
+def moving_table(space: LabelSpace, names: frozenset[str] = MOVING) -> NDArray[np.uint8]:
+    """uint8 (256,), 255 for the class ids of `space` that have one of `names`."""
+    table = np.zeros(256, np.uint8)
+    table[[index for index, name in enumerate(space.classes) if name in names]] = 255
+    table.setflags(write=False)
+    return table
 
 
 def generic_label_space(num_classes: int) -> LabelSpace:

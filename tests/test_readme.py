@@ -63,6 +63,8 @@ def test_the_other_commands_run_as_written(tmp_path: Path) -> None:
     for made in (
         "out/annotated.mp4",
         "out/run.json",
+        "out/graph/graph.html",
+        "out/walk/graph.json",
         "out/sheet.png",
         "out/eval/results.json",
         "out/engines/m2h-nano/manifest.yaml",

@@ -15,11 +15,12 @@ def markdown(result: dict[str, Any]) -> str:
     parts = [f"# m2h-bench: {result['engine']['name']}", headline(result)]
     if result["outcome"] != "finished":
         parts.append(f"**{result['outcome']}**: what is below was measured before.")
-    parts += [_table(table) for table in tables(result)]
+    parts += [table_markdown(table) for table in tables(result)]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(table: Table) -> str:
+def table_markdown(table: Table) -> str:
+    """A table with its title and notes."""
     lines = [_row(table.header), _row(["---"] * len(table.header)), *map(_row, table.rows)]
     return "\n\n".join([f"## {table.title}", "\n".join(lines), *table.notes])
 

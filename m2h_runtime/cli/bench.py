@@ -32,6 +32,8 @@ QUICK = {"seconds": 2.0, "rates": [30.0], "starts": 1}
 USUALLY = {"seconds": 10.0, "rates": [10.0, 30.0, 60.0], "starts": 3}
 OUTPUTS = ("json", "markdown", "png", "html")
 WITH_COMPARE = ("compare", "fail_if_slower")
+MAPPING = "mapping"
+"""As first argument: the benchmark of `bench_mapping`."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Latency of an engine, the whole loop at fixed rates, peak throughput, soak and cold start; or a "
         "comparison that knows its noise.",
         epilog="Exit codes: 0 measured or compared; 1 --fail-if-slower: B is; 2 a foreseen failure; 130 Ctrl-C, what "
-        "was measured until then is written.",
+        "was measured until then is written. m2h-bench mapping --help: another benchmark, of the maps that an engine's "
+        "depth and labels make.",
     )
     _add_engine(parser)
     _add_measuring(parser)
@@ -119,8 +122,13 @@ def rates(text: str) -> list[float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == [MAPPING]:
+        from m2h_runtime.cli import bench_mapping
+
+        return bench_mapping.main(given[1:])
     try:
-        return run(build_parser().parse_args(argv))
+        return run(build_parser().parse_args(given))
     except M2HError as error:
         _say(str(error))
         return 2
@@ -337,21 +345,14 @@ def _write(args: argparse.Namespace, result: dict[str, Any]) -> None:
 
 def _print(result: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from m2h_runtime.bench.tables import headline, tables
+    from m2h_runtime.cli.tables import print_table
 
     console = Console(highlight=False)
     console.print(headline(result), soft_wrap=True)
     for told in tables(result):
-        table = Table(*told.header, title=told.title, title_justify="left", show_header=any(told.header))
-        for column in table.columns[1:]:
-            column.justify = "right" if told.header[1] else "left"
-        for row in told.rows:
-            table.add_row(*row)
-        console.print(table)
-        for note in told.notes:
-            console.print(note, soft_wrap=True)
+        print_table(console, told)
     if result["outcome"] != "finished":
         console.print(f"{result['outcome']}: the rest was not measured")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2h_runtime.cli.arguments import OneLineParser, camera_size, count, positive
+from m2h_runtime.cli.over_time import make_alignment, make_visual_odometry
 from m2h_runtime.errors import InputError, M2HError, SourceError
 from m2h_runtime.shipped import DEMO_ENGINE, shipped_engine
 
@@ -34,8 +35,9 @@ APPLIES = {
     "size": "simulate",
     "image_topic": "bag",
     "odometry": "bag",
+    "visual_odometry": "bag",
 }
-WITH_ENGINE = ("backend", "threads", "odometry", "image_topic")
+WITH_ENGINE = ("backend", "threads", "odometry", "image_topic", "align", "visual_odometry")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -96,6 +98,16 @@ def _add_perception(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", metavar="N", type=count, help="CPU threads of the engine")
     group.add_argument("--image-topic", metavar="NAME", help="the bag's image topic, if it has several")
     group.add_argument("--odometry", metavar="NAME", help="the bag's nav_msgs/Odometry (default: /tf)")
+    group.add_argument(
+        "--visual-odometry",
+        action="store_true",
+        help="poses from the images and the engine's depth, where the bag has none",
+    )
+    group.add_argument(
+        "--align",
+        action="store_true",
+        help="average depth and labels with the frames before, warped by poses or gyroscope",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,13 +133,13 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     import cv2
 
-    from m2h_runtime.scene_graph.outputs import check_folder, write_outputs
+    from m2h_runtime.scene_graph.outputs import PAGE, PICTURE, check_folder, write_outputs
 
     cv2.setNumThreads(1)
     check_folder(args.out)
     graph, title = build(args)
     write_outputs(graph, args.out, title)
-    sys.stdout.write(summary(graph) + f"\n{args.out / 'graph.html'} shows it\n")
+    sys.stdout.write(f"{summary(graph)}\nlook at {args.out / PAGE}, or its picture {args.out / PICTURE}\n")
     return 0
 
 
@@ -144,7 +156,7 @@ def check_options(args: argparse.Namespace) -> None:
         raise InputError("--true and --engine: choose one")
     perceives = args.engine is not None or (args.simulate is not None and not args.true)
     for name in WITH_ENGINE:
-        if getattr(args, name) is not None and not perceives:
+        if getattr(args, name) not in (None, False) and not perceives:
             raise InputError(f"{_option(name)} goes with an --engine only")
 
 
@@ -224,7 +236,7 @@ def _recorded_graph(args: argparse.Namespace) -> tuple[SceneGraph, str]:
         if builder.volume.frames == 0:
             raise SourceError(
                 f"{args.bag}: nothing could be mapped: {recorded.unplaced} of {recorded.count} images have no pose or "
-                "no intrinsics; record them, or give --engine with --odometry"
+                "no intrinsics; record them, or give --engine with --odometry or --visual-odometry"
             )
         if recorded.unplaced:
             _say(f"{recorded.unplaced} of {recorded.count} images have no pose and were left out")
@@ -249,7 +261,17 @@ def _perceived_graph(args: argparse.Namespace) -> tuple[SceneGraph, str]:
         stack.enter_context(source)
         advance = stack.enter_context(_progress("perceiving", frames))
         sink = GraphSink(_volume(args, roles.dynamic), 1 / args.rate - 1e-3, update_s=None)
-        pipeline = Pipeline(source, engine, [sink], on_perception=lambda _: advance(1), health=Health(_tell))
+        health = Health(_tell)
+        pipeline = Pipeline(
+            source,
+            engine,
+            [sink],
+            on_perception=lambda _: advance(1),
+            health=health,
+            rectify=True,  # maps are made of straight lines
+            alignment=make_alignment(args.align, health, masked=True),
+            visual_odometry=make_visual_odometry(args.visual_odometry, health),
+        )
         pipeline.run()
     graph = sink.builder.graph if sink.builder is not None else None
     if graph is None:

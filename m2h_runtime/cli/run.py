@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from m2h_runtime.cli.arguments import split_ros_args
 from m2h_runtime.cli.leaving import leave
+from m2h_runtime.cli.over_time import make_alignment, make_visual_odometry
 from m2h_runtime.cli.run_options import (
     build_parser,
     check_options,
@@ -125,13 +126,16 @@ class Run:
         profile.labels(engine.manifest.label_space)  # a table that is missing is missed now
         sinks = open_sinks(args, engine, source, self.health)
         if session is not None and args.ros:
+            from m2h_runtime.ros.odometry import OdometryPublisher
             from m2h_runtime.ros.outputs import RosSink
             from m2h_runtime.sources.opening import teller
 
             clock = self.spec.keeps_stamps and not args.no_clock
-            sinks.insert(
-                0, RosSink(session.node, profile, publish_clock=clock, health=teller(self.health, "outputs"))
-            )
+            placed = args.visual_odometry or self.spec.posed
+            publisher = OdometryPublisher(session.node) if placed else None
+            outputs = teller(self.health, "outputs")
+            ros_sink = RosSink(session.node, profile, publish_clock=clock, health=outputs, odometry=publisher)
+            sinks.insert(0, ros_sink)
         if self.dashboard is not None:
             sinks += self.dashboard.sinks
         self.pipeline = Pipeline(
@@ -147,6 +151,8 @@ class Run:
             frame_id=None if self.spec.named else profile.camera_frame,
             max_age_s=MAX_AGE_S if args.max_age is None else args.max_age or None,
             reopen_engine=self._open_engine,
+            alignment=make_alignment(args.align, self.health, masked=args.mask_depth_edges),
+            visual_odometry=make_visual_odometry(args.visual_odometry, self.health),
         )
         if session is not None and args.ros:
             self._diagnose(stack, session)

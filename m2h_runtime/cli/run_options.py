@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sources(parser)
     _add_source_options(parser)
     _add_engine(parser)
+    _add_motion(parser)
     _add_outputs(parser)
     _add_ros(parser)
     return parser
@@ -141,6 +142,25 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--frames", metavar="N", type=count, help="stop after N perceptions")
 
 
+def _add_motion(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("over time")
+    group.add_argument(
+        "--align",
+        action="store_true",
+        help="average depth and labels with the frames before, warped by poses or gyroscope: less flicker",
+    )
+    group.add_argument(
+        "--mask-depth-edges",
+        action="store_true",
+        help="with --align: no depth on depth edges, for who builds maps",
+    )
+    group.add_argument(
+        "--visual-odometry",
+        action="store_true",
+        help="poses from the images and the engine's depth, where the source has none; with --ros published, too",
+    )
+
+
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -231,6 +251,8 @@ def check_options(args: argparse.Namespace, ros_args: Sequence[str]) -> None:
         )
     if is_stream(args) and (args.loop or args.realtime is not None):
         raise InputError(f"{args.video}: is a live stream; --loop and --realtime go with recordings")
+    if args.mask_depth_edges and not args.align:
+        raise InputError("--mask-depth-edges goes with --align")
     if not args.ros:
         for name in WITH_ROS:
             if getattr(args, name) and not (name == "profile" and _records_messages(args)):

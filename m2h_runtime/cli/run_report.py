@@ -63,6 +63,7 @@ def build_report(
         "frames": {"captured": counts.captured, "perceived": counts.perceived, "written": counts.written},
         "drops": drops(counts, source.skipped),
         "views": pipeline.views(),
+        "alignment": pipeline.alignment(),
         "health": [
             {
                 "at_s": _rounded((change.at_ns - started_ns) / 1e9),
@@ -174,6 +175,9 @@ def print_report(report: dict[str, Any]) -> None:
             console.print(f"dropped {drop['frames']} at {drop['stage']}: {drop['reason']}", soft_wrap=True)
     if report["views"] is not None:
         console.print(_told(report["views"]), soft_wrap=True)
+    if report["alignment"] is not None:
+        counts = ", ".join(f"{count} {state}" for state, count in report["alignment"]["frames"].items())
+        console.print(f"aligned by: {counts or 'nothing'}", soft_wrap=True)
     table = Table("stage", *(f"{name} ms" for name in ("p50", "p95", "p99", "max")))
     for column in table.columns[1:]:
         column.justify = "right"

@@ -22,7 +22,8 @@ class Mesh:
         vertices: float32 (N, 3).
         faces: int32 (M, 3), corners counter-clockwise as seen from the free side.
         colors: uint8 (N, 3) RGB.
-        labels: uint8 (N,), class id in the label space of the perceptions, `NO_LABEL` (255) where nobody voted.
+        labels: uint8 (N,), class id in the label space of the perceptions, `NO_LABEL` (255) where no two
+            looks agree.
     """
 
     vertices: NDArray[np.float32]

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 KEPT = 3
 """Labels that a voxel remembers: one that has more than 1 / (KEPT + 1) of all votes is always among them."""
 NO_LABEL = 255
+LEAST_VOTES = 2
+"""One look alone names nothing: what a network says once, in passing or from afar, is often wrong."""
 MOST_VOTES = 60000
 
 
@@ -40,7 +42,8 @@ def vote(
 
 
 def winners(labels: NDArray[np.uint8], counts: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """The label of each voxel, uint8 (N,); `NO_LABEL` where nobody voted."""
+    """The label of each voxel, uint8 (N,); `NO_LABEL` where none has `LEAST_VOTES`."""
     best = counts.argmax(axis=1)[:, None]
     named = np.take_along_axis(labels, best, axis=1)[:, 0]
-    return np.where(np.take_along_axis(counts, best, axis=1)[:, 0] > 0, named, np.uint8(NO_LABEL))
+    votes = np.take_along_axis(counts, best, axis=1)[:, 0]
+    return np.where(votes >= LEAST_VOTES, named, np.uint8(NO_LABEL))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from m2h_runtime.label_space import moving_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from m2h_runtime.calibration.camera import CameraModel
-    from m2h_runtime.label_space import LabelSpace
     from m2h_runtime.perception import Perception
 
-DYNAMIC = frozenset({"human", "person", "dynamic-nonhuman"})
-"""Classes that move by themselves; other label spaces have none."""
 REACH = 2
 """The patch reaches so many pixels of the perception to each side."""
 EDGE = 0.15
@@ -56,14 +54,6 @@ def look_at(perception: Perception, camera: CameraModel, rays: NDArray[np.float6
     patches = np.sort(perception.depth[y, x], axis=1).astype(np.float64) * factor
     middle = patches[:, patches.shape[1] // 2]
     spread = patches[:, -LEAVE_OUT - 1] - patches[:, LEAVE_OUT]
-    moving = inside & _moving(perception.label_space)[perception.semantics[y, x]].any(axis=1)
+    moving = inside & moving_table(perception.label_space)[perception.semantics[y, x]].any(axis=1)
     good = inside & (spread <= EDGE * middle) & (middle > 0) & (middle < FARTHEST_M) & ~moving
     return Look(np.where(good, middle, np.nan), moving)
-
-
-@lru_cache(maxsize=8)
-def _moving(space: LabelSpace) -> NDArray[np.bool_]:
-    """By class id, bool (256,)."""
-    table = np.zeros(256, np.bool_)
-    table[: len(space.classes)] = [name in DYNAMIC for name in space.classes]
-    return table

@@ -12,6 +12,8 @@ from m2h_runtime.arrays import check_array
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from m2h_runtime.frame import Frame
+
 State = Literal["starting", "tracking", "lost"]
 
 
@@ -54,6 +56,14 @@ class Estimate:
         check_array("covariance", self.covariance, np.float64, (6, 6))
         self.world_from_camera.setflags(write=False)
         self.covariance.setflags(write=False)
+
+    @classmethod
+    def given(cls, frame: Frame) -> Estimate | None:
+        """What the source itself says: its pose, taken for exact; None where it says nothing."""
+        if frame.world_from_camera is None:
+            return None
+        pose = frame.world_from_camera.copy()
+        return cls(frame.stamp_ns, frame.frame_id, pose, np.zeros((6, 6)), 1.0, "tracking")
 
     @property
     def tracking(self) -> bool:

@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from m2h_runtime.engine.base import Engine
     from m2h_runtime.engine.contract import Neighbours
     from m2h_runtime.frame import Frame
+    from m2h_runtime.odometry import VisualOdometry
+    from m2h_runtime.odometry.estimate import Estimate
+    from m2h_runtime.perception import Perception
     from m2h_runtime.pipeline.capture import Captured
     from m2h_runtime.pipeline.latency import Summary
     from m2h_runtime.pipeline.prepare import Prepared
     from m2h_runtime.sinks.base import Sink
     from m2h_runtime.sources.base import Source
+    from m2h_runtime.temporal import Alignment
     from m2h_runtime.views import ViewKeeper
 
 POLL_S = 0.1
@@ -92,9 +96,12 @@ class Pipeline:
         frame_id: name of the camera's optical frame, unless the calibration has one; None: as the source says.
         max_age_s: a live frame that is older when the engine could take it is dropped; None: never.
         reopen_engine: opens the engine anew after repeated failures; None: it is never reopened.
+        alignment: averages each perception with those before it; None: sinks get what the engine said.
+        visual_odometry: finds the camera's poses where the source has none; None: they stay unknown.
 
     Attributes:
-        latencies: by stage: capture, queue, preprocess, engine, hand-out; and age, of a live source's image when the
+        latencies: by stage: capture, queue, preprocess (with visual odometry), engine, align (with what odometry
+            learns), hand-out; and age, of a live source's image when the
             sinks are handed its perception.
         first_ns: when the first perception was there, on `clock`; None before.
         health: as given or made.
@@ -119,6 +126,8 @@ class Pipeline:
         frame_id: str | None = None,
         max_age_s: float | None = None,
         reopen_engine: Callable[[], Engine] | None = None,
+        alignment: Alignment | None = None,
+        visual_odometry: VisualOdometry | None = None,
     ) -> None:
         self.latencies = Latencies()
         self.first_ns: int | None = None
@@ -129,6 +138,8 @@ class Pipeline:
         self._live = source.live
         self._guard = EngineGuard(engine, self.health, reopen_engine, forgiving=source.live, clock=clock)
         self._views = _view_keeper(engine, self.health, clock)
+        self._alignment = alignment
+        self._odometry = visual_odometry
         self._limit = frame_limit
         self._on_perception = on_perception
         self._clock = clock
@@ -206,14 +217,17 @@ class Pipeline:
         try:
             self._judge(captured.frame, taken_ns)
             ready = self._prepare(captured.frame)
+            ready, located = self._locate(ready)
             neighbours = self._neighbours(ready)
             prepared_ns = self._clock()
-            perception = self._guard.infer(ready.image, neighbours)
+            raw = self._guard.infer(ready.image, neighbours)
             perceived_ns = self._clock()
             self._judge_again(captured.frame, prepared_ns, perceived_ns)
         except FrameLost as lost:
             self._lost[str(lost)] += 1
             return
+        perception = self._refined(raw, ready, located)
+        refined_ns = self._clock()
         self._count(taken_ns, perceived_ns)
         stages = {
             "capture": captured.capture_ns,
@@ -221,6 +235,8 @@ class Pipeline:
             "preprocess": prepared_ns - taken_ns,
             "engine": perceived_ns - prepared_ns,
         }
+        if self._alignment is not None or self._odometry is not None:
+            stages["align"] = refined_ns - perceived_ns
         observation = Observation(
             ready.frame,
             perception.stamped(ready.frame, stages),
@@ -229,18 +245,19 @@ class Pipeline:
             ready.depth_factor,
             ready.source,
             self._source.imu,
+            located,
         )
         for outlet in self._outlets:
             outlet.offer(observation)
         self._motion_from_ns = captured.frame.stamp_ns
         self._last_ns = self._clock()
-        stages["hand-out"] = self._last_ns - perceived_ns
+        stages["hand-out"] = self._last_ns - refined_ns
         if captured.frame.taken_ns is not None:
             stages["age"] = self._last_ns - captured.frame.taken_ns
         for stage, duration_ns in stages.items():
             self.latencies.add(stage, duration_ns)
         if self._views is not None and self._guard.engine is not None:
-            self._views.remember(ready, perception, self._guard.engine.features)
+            self._views.remember(ready, raw, self._guard.engine.features)
         if self._on_perception is not None:
             self._on_perception(self)
 
@@ -301,6 +318,27 @@ class Pipeline:
             self._faults["frames"].bad(str(error), Level.FAILED)
             raise FrameLost(MISFIT) from error
 
+    def _locate(self, ready: Prepared) -> tuple[Prepared, Estimate | None]:
+        """The frame with the pose that visual odometry finds, if it is asked and does."""
+        if self._odometry is None:
+            return ready, None
+        located = self._odometry.locate(ready.frame)
+        if located is None or not located.tracking:
+            return ready, located
+        frame = replace(ready.frame, world_from_camera=located.world_from_camera)
+        return replace(ready, frame=frame), located
+
+    def _refined(self, raw: Perception, ready: Prepared, located: Estimate | None) -> Perception:
+        """What the frames so far say together, if alignment is on; odometry learns from what this one says."""
+        if self._odometry is not None:
+            self._odometry.learn(raw, ready.engine_camera, ready.depth_factor)
+        if self._alignment is None:
+            return raw
+        trust = 1.0 if located is None else located.quality
+        return self._alignment.align(
+            raw, ready.frame, ready.engine_camera, trust=trust, depth_factor=ready.depth_factor
+        )
+
     def _neighbours(self, ready: Prepared) -> Neighbours | None:
         """Earlier frames for a cross-view engine."""
         if self._views is None:
@@ -316,6 +354,9 @@ class Pipeline:
         self._stamp_ns = self._motion_from_ns = None
         if self._views is not None:
             self._views.clear()
+        for follower in (self._alignment, self._odometry):
+            if follower is not None:
+                follower.reset()
         if self._source.imu is not None:
             self._source.imu.reset()
 
@@ -419,6 +460,10 @@ class Pipeline:
     def views(self) -> dict[str, Any] | None:
         """From how many views a cross-view engine perceived, see `ViewKeeper.report`; None of a single-view engine."""
         return None if self._views is None else self._views.report()
+
+    def alignment(self) -> dict[str, Any] | None:
+        """How many frames were aligned by what, see `Alignment.report`; None without alignment."""
+        return None if self._alignment is None else self._alignment.report()
 
     @property
     def recent_fps(self) -> float:

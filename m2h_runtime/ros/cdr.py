@@ -55,6 +55,14 @@ class Writer:
         self._data += encoded
         return self
 
+    def sequence(self, values: NDArray[Any]) -> Writer:
+        """A sequence of plain items: their number, and the numbers of `values` (N, ...) in its dtype."""
+        self.pack("I", len(values))
+        if values.size:
+            self._align(values.itemsize)
+            self._data += np.ascontiguousarray(values).data.cast("B")
+        return self
+
     def stamp(self, stamp_ns: int) -> Writer:
         """A builtin_interfaces/Time.
 

@@ -50,22 +50,30 @@ Entry = tuple[int, str, str, str, list[tuple[str, str]]]
 class Diagnostics:
     """Publishes a `Status` as diagnostic_msgs/DiagnosticArray, from the node's own executor.
 
-    One entry for the whole, "m2h: perception", with the figures, and one "m2h: <part>" for each part.
+    One entry "m2h: <whole>" with the figures, and one "m2h: <part>" for each part.
 
     Args:
         node: the node.
         status: gives the status now; called in the executor's thread.
         hardware_id: what is watched: the camera or the topic.
+        whole: what all parts together are called.
         period_s: seconds between two, on the steady clock: simulated time may stand still.
     """
 
     def __init__(
-        self, node: Any, status: Callable[[], Status], hardware_id: str, *, period_s: float = 1.0
+        self,
+        node: Any,
+        status: Callable[[], Status],
+        hardware_id: str,
+        *,
+        whole: str = "perception",
+        period_s: float = 1.0,
     ) -> None:
         clock = require_ros("rclpy.clock")
         self._node = node
         self._status = status
         self._hardware_id = hardware_id
+        self._whole = whole
         self._lock = threading.Lock()
         self._closed = False
         self._publisher = make_publisher(node, "diagnostic_msgs/msg/DiagnosticArray", TOPIC, 10)
@@ -88,7 +96,7 @@ class Diagnostics:
         )  # 0, 1 and 2 are OK, WARN and ERROR there too
         if not status.active:
             level = STALE
-        entries = [self._entry("perception", level, text, status.values)]
+        entries = [self._entry(self._whole, level, text, status.values)]
         entries += [self._entry(part, int(its.level), its.text, {}) for part, its in status.parts.items()]
         now_ns = self._node.get_clock().now().nanoseconds
         message = cdr.diagnostics((now_ns, ""), entries)

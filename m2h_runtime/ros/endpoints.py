@@ -19,12 +19,17 @@ def message_class(kind: str) -> Any:
 
 def reliable(depth: int) -> Any:
     """QoSProfile: reliable, volatile, keep last. Of a publisher, every reader hears it; of a reader, it is strict."""
-    return _volatile(depth, "RELIABLE")
+    return _qos(depth, "RELIABLE")
 
 
 def best_effort(depth: int) -> Any:
     """QoSProfile: best effort, volatile, keep last. A reader that hears reliable publishers, too."""
-    return _volatile(depth, "BEST_EFFORT")
+    return _qos(depth, "BEST_EFFORT")
+
+
+def latched(depth: int) -> Any:
+    """QoSProfile: reliable, transient local, keep last: who comes later gets the last ones all the same."""
+    return _qos(depth, "RELIABLE", "TRANSIENT_LOCAL")
 
 
 def all_reliable(node: Any, topic: str) -> bool:
@@ -34,28 +39,35 @@ def all_reliable(node: Any, topic: str) -> bool:
     return bool(endpoints) and all(endpoint.qos_profile.reliability == policy for endpoint in endpoints)
 
 
-def _volatile(depth: int, reliability: str) -> Any:
+def _qos(depth: int, reliability: str, durability: str = "VOLATILE") -> Any:
     qos = require_ros("rclpy.qos")
     return qos.QoSProfile(
         depth=depth,
         history=qos.HistoryPolicy.KEEP_LAST,
         reliability=qos.ReliabilityPolicy[reliability],
-        durability=qos.DurabilityPolicy.VOLATILE,
+        durability=qos.DurabilityPolicy[durability],
     )
 
 
-def make_publisher(node: Any, kind: str, topic: str, depth: int) -> Any:
+def make_publisher(node: Any, kind: str, topic: str, depth: int, *, for_latecomers: bool = False) -> Any:
     """A reliable publisher; history, depth and reliability can be set by `qos_overrides` parameters.
 
+    Args:
+        node: the node.
+        kind: message type, as "sensor_msgs/msg/Image".
+        topic: its name.
+        depth: of the queue.
+        for_latecomers: see `latched`.
+
     Raises:
-        InputError: the topic's name or an override is wrong.
+        InputError: the message type is not installed, or the topic's name or an override is wrong.
     """
     return _made(
         topic,
         lambda: node.create_publisher(
             message_class(kind),
             topic,
-            reliable(depth),
+            latched(depth) if for_latecomers else reliable(depth),
             qos_overriding_options=_overridable("HISTORY", "DEPTH", "RELIABILITY"),
         ),
     )

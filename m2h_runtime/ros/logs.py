@@ -6,8 +6,12 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from m2h_runtime.pipeline.health import Level
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from m2h_runtime.pipeline.health import Transition
 
 LOGGERS = ("m2h", "m2h_runtime")
 
@@ -50,3 +54,14 @@ def logging_through(node: Any) -> Iterator[None]:
             logger.removeHandler(handler)
             logger.setLevel(level)
             logger.propagate = propagate
+
+
+def log_transition(logger: Any, transition: Transition) -> None:
+    """Write a change of the health to a node's logger, as loud as it is bad."""
+    part, condition = transition.part, transition.condition
+    if condition.level == Level.OK:
+        logger.info(f"{part}: well again {condition.text}".rstrip())
+    elif condition.level == Level.DEGRADED:
+        logger.warning(f"{part}: {condition.text}")
+    else:
+        logger.error(f"{part}: {condition.text}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from functools import partial
@@ -17,14 +16,14 @@ from m2h_runtime.memory import keep_freed_memory
 from m2h_runtime.pipeline.health import Health, Level, Transition
 from m2h_runtime.ros.diagnostics import Diagnostics, Status, status_of
 from m2h_runtime.ros.lifecycle import make_lifecycle_node
-from m2h_runtime.ros.logs import logging_through
+from m2h_runtime.ros.logs import log_transition, logging_through
 from m2h_runtime.ros.parameters import changed, declare
 from m2h_runtime.ros.session import RosSession, require_ros
+from m2h_runtime.ros.signals import noted_signals
 from m2h_runtime.ros.streamer import Streamer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from types import FrameType
 
 NAME = "m2h_perception"
 POLL_S = 0.05
@@ -150,41 +149,20 @@ class PerceptionNode:
         return status_of(self._health, figures, active=self._active)
 
     def _log_transition(self, transition: Transition) -> None:
-        part, condition = transition.part, transition.condition
-        logger = self.node.get_logger()
-        if part == START:
-            return  # the transition's own refusal is logged
-        if condition.level == Level.OK:
-            logger.info(f"{part}: well again {condition.text}".rstrip())
-        elif condition.level == Level.DEGRADED:
-            logger.warning(f"{part}: {condition.text}")
-        else:
-            logger.error(f"{part}: {condition.text}")
+        if transition.part != START:  # the transition's own refusal is logged
+            log_transition(self.node.get_logger(), transition)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The executable; takes ROS arguments. Returns 0, 2 for foreseen failures, 128 + signal number when stopped."""
     cv2.setNumThreads(1)  # the engine has all the cores; our own resizing is short
     keep_freed_memory()
-    received: list[int] = []
-    before = {number: signal.signal(number, _noting(received)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        return run(sys.argv if argv is None else argv, received)
-    except M2HError as error:
-        sys.stderr.write(f"{NAME}: {error}\n")
-        return 2
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _noting(received: list[int]) -> Callable[[int, FrameType | None], None]:
-    """A handler that may run in the middle of anything: it takes no lock."""
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-
-    return note
+    with noted_signals() as received:
+        try:
+            return run(sys.argv if argv is None else argv, received)
+        except M2HError as error:
+            sys.stderr.write(f"{NAME}: {error}\n")
+            return 2
 
 
 def run(args: Sequence[str], received: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""Visual odometry as nav_msgs/Odometry, and on /tf where tf2_msgs is there."""
+"""Poses of visual odometry or of the source: nav_msgs/Odometry, and /tf where tf2_msgs is there."""
 
 from __future__ import annotations
 
@@ -112,6 +112,6 @@ def _tf_publisher(node: Any) -> Any:
     try:
         message_class(TF_TYPE)
     except InputError:
-        log.warning("visual odometry: there is no tf2_msgs, so nothing on /tf; the topic has the same poses")
+        log.warning("odometry: there is no tf2_msgs, so nothing on /tf; the topic has the same poses")
         return None
     return make_publisher(node, TF_TYPE, TF, TF_DEPTH)

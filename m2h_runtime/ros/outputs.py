@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from m2h_runtime.errors import SinkError
 from m2h_runtime.imu.feed import ImuFeed
+from m2h_runtime.odometry.estimate import Estimate
 from m2h_runtime.ros import cdr
 from m2h_runtime.ros.endpoints import make_publisher
 from m2h_runtime.ros.messages import NEED_CAMERA, TYPES, encode, header_of, imu_messages
@@ -18,6 +19,7 @@ from m2h_runtime.sinks.base import Sink
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from m2h_runtime.ros.odometry import OdometryPublisher
     from m2h_runtime.ros.profiles import Profile
     from m2h_runtime.sinks.base import Observation
     from m2h_runtime.view import View
@@ -41,6 +43,8 @@ class RosSink(Sink):
         profile: topics, encodings, size, label space.
         publish_clock: also send /clock with each frame's stamp, for a recording that no other clock goes with.
         health: told what cannot be published, and None when it can again; by default the log has it.
+        odometry: publishes the poses of visual odometry, else of the source, and is closed with the rest; None:
+            nothing does.
 
     Attributes:
         profile: may be replaced between frames by one with the same outputs (another depth range).
@@ -61,6 +65,7 @@ class RosSink(Sink):
         *,
         publish_clock: bool = False,
         health: Callable[[str | None], None] | None = None,
+        odometry: OdometryPublisher | None = None,
     ) -> None:
         self.profile = profile
         self._node = node
@@ -69,6 +74,7 @@ class RosSink(Sink):
         self._imu = ImuFeed()
         self._publishers: dict[str, Any] = {}
         self._clock: Any = None
+        self._odometry = odometry
         try:
             for output, (topic, _) in profile.outputs.items():
                 depth = IMU_DEPTH if output == "imu" else DEPTH
@@ -102,6 +108,11 @@ class RosSink(Sink):
         if self._clock is not None:
             self._clock.publish(cdr.clock(frame.stamp_ns))
         samples = self._imu.new(observation.imu, frame.stamp_ns) if observation.imu is not None else None
+        if (
+            self._odometry is not None
+            and (estimate := observation.odometry or Estimate.given(frame)) is not None
+        ):
+            self._odometry.publish(estimate)
         if not (wanted := self.subscribed()):
             return
         view = self.profile.view(frame, observation.perception, observation.fit, observation.depth_factor)
@@ -139,6 +150,9 @@ class RosSink(Sink):
         for publisher in publishers:
             with suppress(Exception):  # the node may be gone already
                 self._node.destroy_publisher(publisher)
+        if self._odometry is not None:
+            self._odometry.close()
+            self._odometry = None
 
 
 def _no_camera(topics: list[str]) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import fields
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from m2h_runtime.errors import InputError
 from m2h_runtime.ros.session import require_ros
@@ -43,17 +43,28 @@ WITHOUT_EFFECT: Mapping[str, str] = MappingProxyType(
 
 _OF_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
+S = TypeVar("S")
+
 
 def read_settings(given: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+    """The settings of the perception's node that these parameters make; see `read_all`."""
+    return read_all(Settings, given, WITHOUT_EFFECT)
+
+
+def read_all(
+    kind: type[S], given: Mapping[str, Any], without_effect: Mapping[str, str] = MappingProxyType({})
+) -> tuple[S, list[str]]:
     """The settings that these parameters make, and what a person should be told about them.
 
     Args:
+        kind: a dataclass whose fields have `Facts`.
         given: by name, what files and the command line say; without rclpy's own parameters.
+        without_effect: names that are accepted all the same, and why they mean nothing.
 
     Raises:
         InputError: a parameter is unknown, of another type, out of range, or said twice.
     """
-    known = {spec.name: spec for spec in fields(Settings)}
+    known = {spec.name: spec for spec in _specs(kind)}
     names = {alias: name for name, spec in known.items() for alias in facts_of(spec).aliases}
     values: dict[str, Any] = {}
     notes: list[str] = []
@@ -66,35 +77,44 @@ def read_settings(given: Mapping[str, Any]) -> tuple[Settings, list[str]]:
             values[name] = value
             if said != name:
                 notes.append(f"parameter {said}: taken as {name}")
-        elif said in WITHOUT_EFFECT:
-            notes.append(f"parameter {said}: has no effect; {WITHOUT_EFFECT[said]}")
+        elif said in without_effect:
+            notes.append(f"parameter {said}: has no effect; {without_effect[said]}")
         else:
-            nearest = get_close_matches(said, [*known, *names, *WITHOUT_EFFECT], 1, 0)[0]
+            nearest = get_close_matches(said, [*known, *names, *without_effect], 1, 0)[0]
             raise InputError(f"no parameter {said!r}; the nearest is {nearest!r}; docs/ros2.md lists them")
-    return Settings(**values), notes
+    return kind(**values), notes
 
 
 def declare(node: Any) -> tuple[Settings, list[str]]:
+    """Declare all parameters of the perception's node; see `declare_all`."""
+    return declare_all(node, Settings, WITHOUT_EFFECT)
+
+
+def declare_all(
+    node: Any, kind: type[S], without_effect: Mapping[str, str] = MappingProxyType({})
+) -> tuple[S, list[str]]:
     """Declare all parameters on a node, with what was given for them.
 
     Args:
         node: made with `automatically_declare_parameters_from_overrides`, so that what nobody knows can be seen.
+        kind: as in `read_all`.
+        without_effect: as in `read_all`.
 
     Returns:
-        As `read_settings`.
+        As `read_all`.
 
     Raises:
-        InputError: see `read_settings`.
+        InputError: see `read_all`.
     """
     given = {
         name: parameter.value
         for name, parameter in node.get_parameters_by_prefix("").items()
         if not name.startswith(_OF_RCLPY)
     }
-    settings, notes = read_settings(given)
+    settings, notes = read_all(kind, given, without_effect)
     for name in given:
         node.undeclare_parameter(name)
-    for spec in fields(Settings):
+    for spec in _specs(kind):
         node.declare_parameter(
             spec.name,
             getattr(settings, spec.name),
@@ -102,6 +122,10 @@ def declare(node: Any) -> tuple[Settings, list[str]]:
             ignore_override=True,
         )
     return settings, notes
+
+
+def _specs(kind: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    return fields(kind)
 
 
 def changed(settings: Settings, parameters: Iterable[Any]) -> Settings:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 CLOSE_S = 1.5
 """Closing takes no longer than this, whatever DDS does."""
-WHEELS = " ".join(f"ros-{name}-msgs" for name in ("sensor", "nav", "geometry", "diagnostic", "rosgraph"))
+_MESSAGES = ("sensor", "nav", "geometry", "diagnostic", "rosgraph", "visualization")
+WHEELS = " ".join(f"ros-{name}-msgs" for name in _MESSAGES)
 """The wheels of ROS 2 that we use, beside rclpy and a middleware."""
 
 

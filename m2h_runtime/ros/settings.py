@@ -61,6 +61,11 @@ class Settings:
     )
     imu_topic: str = _of("", "sensor_msgs/Imu to hand on with the frames; empty: no IMU")
     odometry_topic: str = _of("", "nav_msgs/Odometry for engines that compare views; empty: no poses")
+    align: bool = _of(False, "average depth and labels with the frames before, warped by poses or gyroscope")
+    mask_depth_edges: bool = _of(False, "with align: publish depth edges as 0, no depth")
+    visual_odometry: bool = _of(
+        False, "poses from images and depth where odometry_topic has none; published as odometry and on /tf"
+    )
     image_depth_topic: str = _of("", "depth output; empty: the profile's")
     label_ids_topic: str = _of("", "label output; empty: the profile's")
     image_semantic_topic: str = _of("", "coloured semantics output; empty: the profile's")
@@ -115,6 +120,8 @@ class Settings:
     def __post_init__(self) -> None:
         for spec in fields(self):
             _check(spec.name, getattr(self, spec.name), facts_of(spec))
+        if self.mask_depth_edges and not self.align:
+            raise InputError("parameter mask_depth_edges: goes with align")
         if self.max_depth and self.max_depth <= self.min_depth:
             raise InputError(
                 f"parameter max_depth: {self.max_depth:g} is not above min_depth {self.min_depth:g}"

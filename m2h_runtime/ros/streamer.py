@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from m2h_runtime.calibration.calibration import load_calibration
 from m2h_runtime.engine import open_engine
+from m2h_runtime.odometry import VisualOdometry
 from m2h_runtime.pipeline import Pipeline
 from m2h_runtime.pipeline.figures import figures
+from m2h_runtime.ros.odometry import OdometryPublisher
 from m2h_runtime.ros.opening import source_spec
 from m2h_runtime.ros.outputs import RosSink
 from m2h_runtime.ros.profiles import load_profile
 from m2h_runtime.shipped import shipped_engine
 from m2h_runtime.sinks.base import Sink
 from m2h_runtime.sources.opening import open_source, teller
+from m2h_runtime.temporal import Alignment, AlignmentSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +65,7 @@ class Streamer:
         self._profile = settings.tailored(load_profile(settings.profile))
         self._calibration = _calibration(settings)
         self._spec = source_spec(settings, self._profile)
+        placed = settings.visual_odometry or self._spec.posed
         with ExitStack() as undo:
             undo.callback(self._close_engine)
             self._engine = self._open_engine()
@@ -71,6 +75,7 @@ class Streamer:
                 self._profile,
                 publish_clock=settings.publish_clock,
                 health=teller(health, "outputs"),
+                odometry=OdometryPublisher(node) if placed else None,
             )
             undo.callback(self._sink.close)
             self._release = undo.pop_all()
@@ -117,6 +122,7 @@ class Streamer:
             from m2h_runtime.sinks.mcap_file import McapSink
 
             sinks.append(McapSink(Path(settings.record), self._profile))
+        masked = AlignmentSettings(masked=settings.mask_depth_edges)
         return Pipeline(
             source,
             engine,
@@ -127,6 +133,8 @@ class Streamer:
             rectify=RECTIFY[settings.rectify],
             frame_id=None if self._spec.named else self._profile.camera_frame,
             reopen_engine=self._open_engine,
+            alignment=Alignment(masked, self._health) if settings.align else None,
+            visual_odometry=VisualOdometry(self._health) if settings.visual_odometry else None,
         )
 
     def change(self, settings: Settings) -> None:

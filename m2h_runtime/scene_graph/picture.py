@@ -29,6 +29,7 @@ LIFT_M = 2.6
 """Between the layers."""
 MOST_FACES = 300_000
 BACKGROUND = (20, 23, 28)
+QUALITY = (cv2.IMWRITE_JPEG_QUALITY, 85)
 SHIFT = 4
 NAMED = 14
 """So many of the largest objects get their name written."""
@@ -99,7 +100,7 @@ def write_picture(graph: SceneGraph, path: Path) -> None:
         InputError: OpenCV knows no such format, or it cannot be written.
     """
     try:
-        done, data = cv2.imencode(path.suffix, draw(graph)[..., ::-1])
+        done, data = cv2.imencode(path.suffix, draw(graph)[..., ::-1], QUALITY)
     except cv2.error:
         done = False
     if not done:

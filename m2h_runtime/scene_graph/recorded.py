@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from m2h_runtime.calibration.fit import stretched
-from m2h_runtime.errors import CalibrationError, SourceError
+from m2h_runtime.errors import SourceError
 from m2h_runtime.label_space import default_label_space, load_label_space
 from m2h_runtime.libraries import require
-from m2h_runtime.ros.camera_info import camera_info_beside, camera_model
-from m2h_runtime.ros.images import decode_compressed, to_rgb
-from m2h_runtime.scene_graph.sightings import Sighting
+from m2h_runtime.ros.camera_info import camera_info_beside
+from m2h_runtime.scene_graph.messages import SAME_FRAME_NS, camera_of, sighting_from, stamp_of
 from m2h_runtime.scene_graph.transforms import TF, TF_STATIC, Transforms
 from m2h_runtime.sources.bag import BagSource
 from m2h_runtime.sources.bag_reader import BagReader
@@ -23,18 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from m2h_runtime.calibration.camera import CameraModel
     from m2h_runtime.frame import Frame
     from m2h_runtime.label_space import LabelSpace
+    from m2h_runtime.scene_graph.sightings import Sighting
 
-_DEPTH = {"32FC1": (np.float32, 1.0), "16UC1": (np.uint16, 0.001), "mono16": (np.uint16, 0.001)}
-_LABELS = {"mono8": np.uint8, "8UC1": np.uint8, "16SC1": np.int16, "16UC1": np.uint16, "32SC1": np.int32}
 _NO_IDS = ("color", "confidence")
 """What topics are called that show labels without being class ids."""
-SAME_FRAME_NS = 1_000_000
-"""Depth, labels and image with stamps that are so near belong together."""
 UNKNOWN_SPACE = "nyud20"
 """Label space of bags that do not say it: Mono-Hydra's."""
 
@@ -98,7 +89,7 @@ class RecordedOutputs:
         """One per depth image, in order; None where its labels, image or pose are missing.
 
         Raises:
-            SourceError: an image has an encoding that is no depth or no labels.
+            SourceError: see `sighting_from`.
         """
         wanted = {self.topics.depth, self.topics.labels, self.topics.image}
         held: dict[str, Any] = {}
@@ -106,27 +97,23 @@ class RecordedOutputs:
         everything = self._reader.messages(wanted | {self.topics.camera_info}, lambda _: None)
         for topic, _, message in everything:
             if topic == self.topics.camera_info:
-                camera = _camera(message) or camera
+                camera = camera_of(message) or camera
                 continue
             held[topic] = message
-            stamps = [_stamp_ns(held[t]) for t in wanted if t in held]
+            stamps = [stamp_of(held[t]) for t in wanted if t in held]
             if len(stamps) == len(wanted) and max(stamps) - min(stamps) <= SAME_FRAME_NS:
                 yield self._sighting(held, camera)
                 held.clear()
 
     def _sighting(self, held: Mapping[str, Any], camera: CameraModel | None) -> Sighting | None:
         message = held[self.topics.depth]
-        stamp_ns = _stamp_ns(message)
+        stamp_ns = stamp_of(message)
         pose = self._transforms.world_from(message.header.frame_id, stamp_ns)
         if pose is None or camera is None:
             self.unplaced += 1
             return None
-        kind, scale = _encoding(message, _DEPTH, self.topics.depth)
-        depth = (_pixels(message, kind) * scale).astype(np.float32)
-        labels = held[self.topics.labels]
-        ids = _pixels(labels, _encoding(labels, _LABELS, self.topics.labels)).astype(np.int64)
-        known = np.where((ids >= 0) & (ids < 255), ids, 255).astype(np.uint8)
-        return _fitted(depth, known, _rgb(held[self.topics.image]), camera, pose, stamp_ns)
+        rgb, labels = held[self.topics.image], held[self.topics.labels]
+        return sighting_from(message, labels, rgb, camera, pose, self.label_space)
 
     def close(self) -> None:
         """Close the bag."""
@@ -153,24 +140,6 @@ class PlacedBagSource(BagSource):
         return replace(frame, world_from_camera=pose)
 
 
-def _fitted(
-    depth: NDArray[np.float32],
-    labels: NDArray[np.uint8],
-    rgb: NDArray[np.uint8],
-    camera: CameraModel,
-    pose: NDArray[np.float64],
-    stamp_ns: int,
-) -> Sighting:
-    if labels.shape != depth.shape:
-        raise SourceError(
-            f"depth is {depth.shape[1]}x{depth.shape[0]}, labels are {labels.shape[1]}x{labels.shape[0]}; record "
-            "both at one size"
-        )
-    height, width = depth.shape
-    image = stretched(rgb, (height, width))
-    return Sighting(depth, labels, image, camera.resized((height, width)), pose, stamp_ns)
-
-
 def _transforms(reader: BagReader) -> Transforms:
     return Transforms(
         (topic, message) for topic, _, message in reader.messages((TF, TF_STATIC), lambda _: None)
@@ -190,37 +159,3 @@ def _label_space(path: Path) -> LabelSpace:
     if name.startswith("classes_"):
         return default_label_space(int(name.removeprefix("classes_")))
     return load_label_space(name)
-
-
-def _camera(message: Any) -> CameraModel | None:
-    old = hasattr(message, "K")  # ROS 1
-    d, k = (message.D, message.K) if old else (message.d, message.k)
-    try:
-        return camera_model(message.width, message.height, message.distortion_model, d, k)
-    except CalibrationError:
-        return None
-
-
-def _stamp_ns(message: Any) -> int:
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
-
-
-def _encoding(message: Any, known: Mapping[str, Any], topic: str) -> Any:
-    if message.encoding not in known:
-        raise SourceError(
-            f"{topic}: its encoding is {message.encoding!r}; expected one of {', '.join(known)}"
-        )
-    return known[message.encoding]
-
-
-def _pixels(message: Any, kind: Any) -> NDArray[Any]:
-    dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    used = np.ascontiguousarray(rows[:, : message.width * dtype.itemsize])
-    return np.asarray(used.view(dtype).reshape(message.height, message.width))
-
-
-def _rgb(message: Any) -> NDArray[np.uint8]:
-    if hasattr(message, "encoding"):
-        return to_rgb(message.encoding, message.height, message.width, message.step, message.data)
-    return decode_compressed(message.data)

@@ -57,7 +57,7 @@ def cut_rooms(grid: FloorGrid, places: PlaceGraph) -> RoomCut:
     above = find_places(grid.openness)
     open_above = grid.openness > 0
     owner = _grown(open_above, above.owner)
-    areas = np.bincount(owner[owner >= 0], minlength=len(above.rows)) * CELL_M**2
+    areas = np.asarray(np.bincount(owner[owner >= 0], minlength=len(above.rows)) * CELL_M**2, np.float64)
     island = _islands(above, areas)
     size = np.bincount(island, weights=areas, minlength=len(areas))
     kept = np.where(size[island] >= LEAST_AREA_M2, island, -1)

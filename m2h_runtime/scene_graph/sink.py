@@ -24,6 +24,10 @@ log = logging.getLogger("m2h")
 PERIOD_S = 0.2
 """A camera that is carried sees little that is new in less time, and the engine keeps the cores."""
 UPDATE_S = 2.0
+UNPLACED = (
+    "graph: a frame has no pose or no intrinsics and is not mapped; poses come from a simulation, a recording's /tf, "
+    "--odometry or --visual-odometry"
+)
 
 
 class GraphSink(Sink):
@@ -77,21 +81,17 @@ class GraphSink(Sink):
             return
         sighting = sighting_of(observation)
         if sighting is None or not np.isfinite(sighting.world_from_camera).all():
-            self._count_unplaced()
+            if (
+                self.unplaced == 0 and observation.odometry is None
+            ):  # visual odometry says itself why it has none
+                log.warning(UNPLACED)
+            self.unplaced += 1
             return
         self._mapped_ns = stamp_ns
         self.builder.add(sighting.thinned())
         self.mapped += 1
         self._on_mapped(stamp_ns)
         self._update(stamp_ns)
-
-    def _count_unplaced(self) -> None:
-        if self.unplaced == 0:
-            log.warning(
-                "graph: a frame has no pose or no intrinsics and is not mapped; poses come from a simulation, a "
-                "recording's /tf, or --odometry"
-            )
-        self.unplaced += 1
 
     def _update(self, stamp_ns: int) -> None:
         if self.builder is None or self._update_ns is None:
@@ -111,7 +111,7 @@ class GraphSink(Sink):
         if self.builder is None or self.mapped == 0:
             raise SinkError(
                 f"graph: nothing was mapped: {self.unplaced} frames had no pose or no intrinsics; give --odometry or "
-                "record poses on /tf, and a camera_info or --calibration"
+                "--visual-odometry, or record poses on /tf, and a camera_info"
                 if self.unplaced
                 else "graph: nothing was mapped: not one frame came"
             )

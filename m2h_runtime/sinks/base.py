@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from m2h_runtime.calibration.fit import Fit
     from m2h_runtime.frame import Frame
     from m2h_runtime.imu.track import ImuTrack
+    from m2h_runtime.odometry.estimate import Estimate
     from m2h_runtime.perception import Perception
 
 
@@ -31,6 +32,7 @@ class Observation:
         depth_factor: what `perception.depth` is to be multiplied by to be metres of this camera.
         source_frame: the frame as the source delivered it, before rectification.
         imu: the source's IMU, for sinks that hand its samples on (`ImuFeed`); None if it has none.
+        odometry: what visual odometry says about the frame; None: it is off, or the source has poses of its own.
     """
 
     frame: Frame
@@ -40,6 +42,7 @@ class Observation:
     depth_factor: float
     source_frame: Frame
     imu: ImuTrack | None = None
+    odometry: Estimate | None = None
 
 
 class Sink(ABC):

@@ -56,7 +56,8 @@ class McapSink(Sink):
     """Writes the camera's images, its intrinsics and the IMU, and a profile's outputs, to `path`.
 
     Messages carry the stamps of what they tell, as log time too, and lie in the topics of the profile. The file
-    appears when the run has ended well. Poses that the source knows are on /tf, from `world` to the camera.
+    appears when the run has ended well. Poses that the source or visual odometry knows are on /tf, from `world` to the
+    camera.
 
     Args:
         path: the file *.mcap.
@@ -103,6 +104,7 @@ class McapSink(Sink):
             if self._writer is None:
                 self._open(view)
             self._write_input(observation.source_frame)
+            self._write_pose(observation.frame)
             if observation.imu is not None:
                 self._write_imu(self._imu.new(observation.imu, observation.frame.stamp_ns))
             self._write_outputs(view)
@@ -131,10 +133,11 @@ class McapSink(Sink):
         if frame.camera is not None:
             message = cdr.camera_info(header, frame.camera)
             self._add(self._profile.camera_info_topic, CAMERA_INFO, frame.stamp_ns, message)
+
+    def _write_pose(self, frame: Frame) -> None:
         if frame.world_from_camera is not None:
-            self._add(
-                TF, TF_TYPE, frame.stamp_ns, _pose(frame.stamp_ns, frame.frame_id, frame.world_from_camera)
-            )
+            message = _pose(frame.stamp_ns, frame.frame_id, frame.world_from_camera)
+            self._add(TF, TF_TYPE, frame.stamp_ns, message)
 
     def _write_imu(self, samples: ImuWindow | None) -> None:
         if samples is None:

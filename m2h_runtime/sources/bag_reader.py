@@ -94,7 +94,9 @@ class BagReader:
         start_ns: int | None = None
         error: Exception | None = None
         found = False
-        while start_ns is None or start_ns < self._reader.end_time:
+        while connections and (
+            start_ns is None or start_ns < self._reader.end_time
+        ):  # of none, rosbags reads all
             try:
                 for connection, log_ns, data in self._reader.messages(connections, start=start_ns):
                     last_ns, step_ns, error, found = log_ns, STEP_NS, None, True

@@ -29,6 +29,7 @@ RECORDED: tuple[Recorded, ...] = get_args(Recorded)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 STAMPED = ("euroc", "bag")
 """Recordings whose stamps mean something and are kept. The others' start at 0, and live ones take their place."""
+POSED = ("simulate", "euroc")
 WALK_S, WALK_FPS, WALK_SIZE = 60.0, 30.0, (240, 320)
 """Of a simulated walk: seconds, frames a second, (H, W)."""
 CSI_SIZE, CSI_FPS = (720, 1280), 30.0
@@ -80,6 +81,11 @@ class SourceSpec:
     def keeps_stamps(self) -> bool:
         """The frames keep the stamps of another time."""
         return self.kind in STAMPED
+
+    @property
+    def posed(self) -> bool:
+        """It knows where the camera is, and nobody else tells."""
+        return self.kind in POSED
 
 
 def open_source(

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 
 from m2h_runtime.errors import ContractError
+from m2h_runtime.label_space import moving_table
 from m2h_runtime.pipeline.health import Health, Level
 from m2h_runtime.temporal.fusion import Filter, Fused
 from m2h_runtime.temporal.gate import Gate
 from m2h_runtime.temporal.motion import FIRST_FRAME, Motion, Step
 from m2h_runtime.temporal.settings import AlignmentSettings
-from m2h_runtime.temporal.solid import judge, moving_table
+from m2h_runtime.temporal.solid import judge
 from m2h_runtime.views.telling import Teller
 
 if TYPE_CHECKING:

@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from m2h_runtime.errors import InputError
-
-_PEOPLE = {"human", "person", "rider", "dynamic-nonhuman"}
-_VEHICLES = {"car", "truck", "bus", "train", "motorcycle", "motorbike", "bicycle"}
-_ANIMALS = {"animal", "cat", "dog", "bird", "horse", "cow", "sheep"}
-MOVING = frozenset(_PEOPLE | _VEHICLES | _ANIMALS)
-"""Names of classes, as label spaces have them, of what moves by itself."""
+from m2h_runtime.label_space import MOVING
 
 
 @dataclass(frozen=True, slots=True)

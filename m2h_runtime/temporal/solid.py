@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -13,7 +12,6 @@ from m2h_runtime.view import AGREE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from m2h_runtime.label_space import LabelSpace
 
 STEP = AGREE**2 - 1
 """Neighbours on one surface differ by less than `AGREE`; this is the same across a pixel, in inverse depth."""
@@ -46,7 +44,7 @@ def judge(depth: NDArray[np.float32], labels: NDArray[np.uint8], moving: NDArray
     Args:
         depth: float32 (H, W), metres; NaN, infinite and what is not positive is no depth.
         labels: uint8 (H, W).
-        moving: of `moving_table`.
+        moving: of `label_space.moving_table`.
     """
     valid = cv2.inRange(depth, _TINY, _HUGE)  # NaN is in no range
     if cv2.countNonZero(valid) < valid.size:
@@ -61,12 +59,3 @@ def judge(depth: NDArray[np.float32], labels: NDArray[np.uint8], moving: NDArray
     if moving.any():
         usable = cv2.subtract(usable, cv2.dilate(cv2.LUT(labels, moving), _BESIDE))
     return Solid(depth, inverse, valid, edge, usable)
-
-
-@lru_cache(maxsize=4)
-def moving_table(space: LabelSpace, names: frozenset[str]) -> NDArray[np.uint8]:
-    """uint8 (256,), 255 for the class ids of `space` that have one of `names`."""
-    table = np.zeros(256, np.uint8)
-    table[[index for index, name in enumerate(space.classes) if name in names]] = 255
-    table.setflags(write=False)
-    return table

@@ -16,6 +16,12 @@ def test_nobody_voted() -> None:
     assert counted() == NO_LABEL
 
 
+def test_one_look_names_nothing() -> None:
+    assert counted(4) == NO_LABEL
+    assert counted(4, 9) == NO_LABEL
+    assert counted(4, 4) == 4
+
+
 def test_the_most_frequent_label_wins() -> None:
     assert counted(4, 9, 9, 4, 9) == 9
 
@@ -29,5 +35,6 @@ def test_a_label_with_most_votes_wins_against_more_labels_than_are_kept() -> Non
 
 def test_voxels_vote_apart_from_each_other() -> None:
     labels, counts = np.full((5, KEPT), NO_LABEL, np.uint8), np.zeros((5, KEPT), np.uint16)
-    vote(labels, counts, np.array([4, 1]), np.array([8, 3], np.uint8))
+    for _ in range(2):
+        vote(labels, counts, np.array([4, 1]), np.array([8, 3], np.uint8))
     assert winners(labels, counts).tolist() == [NO_LABEL, 3, NO_LABEL, NO_LABEL, 8]

@@ -20,6 +20,8 @@ from m2h_runtime.ros.session import RosSession
 sys.path.append(
     str(Path(__file__).parent)
 )  # for ros_helpers, at the end: `import conftest` means the one above
+sys.path.append(str(Path(__file__).parents[1] / "scene_graph"))  # for house
+sys.path.append(str(Path(__file__).parents[1] / "mapping"))  # for shapes
 from ros_helpers import TRANSPORT_VARIABLES, Receiver
 
 if TYPE_CHECKING:

@@ -106,7 +106,7 @@ def test_that_there_is_no_tf_is_said_once(session: RosSession, caplog: pytest.Lo
     made.publish(estimate(1))
     made.publish(estimate(2))
     assert [record.message for record in caplog.records if "tf2_msgs" in record.message] == [
-        "visual odometry: there is no tf2_msgs, so nothing on /tf; the topic has the same poses"
+        "odometry: there is no tf2_msgs, so nothing on /tf; the topic has the same poses"
     ]
     made.close()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from m2h_runtime.errors import InputError
+from m2h_runtime.ros.graph_settings import GraphSettings
 from m2h_runtime.ros.parameters import WITHOUT_EFFECT, read_settings
 from m2h_runtime.ros.profiles import load_profile
 from m2h_runtime.ros.settings import Settings
@@ -33,7 +34,7 @@ dynamic_labels ignore_labels sync_queue sync_slop tf_timeout tf_buffer_size pose
 pose_quality_min pose_quality_skip_threshold pose_quality_alpha pose_quality_lin_accel_ref pose_quality_ang_accel_ref
 input_depth_scale
 """
-"""Of its temporal filter, which stays."""
+"""Of its temporal filter, which may stay."""
 SCANNET_LAUNCH = {
     "dataset": "scannet",
     "device": "auto",
@@ -73,6 +74,17 @@ def test_each_parameter_of_the_temporal_filter_is_in_the_table(name: str) -> Non
     assert (
         f"`{name}`" in (ROOT / "docs" / "ros2.md").read_text().partition("temporal_pose_warp_filter_node")[2]
     )
+
+
+@pytest.mark.parametrize("kind", [Settings, GraphSettings])
+def test_every_parameter_is_in_the_tables(kind: type) -> None:
+    text = (ROOT / "docs" / "ros2.md").read_text()
+    assert [name for name in kind.__dataclass_fields__ if f"`{name}`" not in text] == []
+
+
+def test_depth_edges_are_masked_by_the_alignment_only() -> None:
+    assert "parameter mask_depth_edges: goes with align" in refusal({"mask_depth_edges": True})
+    assert read_settings({"mask_depth_edges": True, "align": True})[0].align
 
 
 def test_what_mono_hydras_launch_file_says_is_understood_and_the_rest_announced() -> None:

@@ -33,6 +33,7 @@ class Robot:
 
     def __init__(self, session: RosSession) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
+        from nav_msgs.msg import Odometry
         from sensor_msgs.msg import CameraInfo, Image
 
         self.got: dict[str, list[Any]] = {name: [] for name in ("depth", "labels", "rgb", "camera_info")}
@@ -42,6 +43,8 @@ class Robot:
         for name, got in self.got.items():
             kind = CameraInfo if name == "camera_info" else Image
             node.create_subscription(kind, TOPICS[name], got.append, 10)
+        self.odometry: list[Any] = []
+        node.create_subscription(Odometry, "odometry", self.odometry.append, 10)
         node.create_subscription(Image, TOPICS["depth"], lambda _: self.at.append(time.monotonic()), 10)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, 10)
 
@@ -120,11 +123,12 @@ def test_a_plain_subscriber_sees_units_encodings_and_one_header(
     wait_for(lambda: all(len(got) >= 5 for got in robot.got.values()), 30)
     run.end()
     now = time.time()
+    poses = {(m.header.stamp.sec, m.header.stamp.nanosec): m for m in robot.odometry}
     depth, labels, rgb, info = (
         {(m.header.stamp.sec, m.header.stamp.nanosec): m for m in robot.got[name]}
         for name in ("depth", "labels", "rgb", "camera_info")
     )
-    common = sorted(depth.keys() & labels.keys() & rgb.keys() & info.keys())
+    common = sorted(depth.keys() & labels.keys() & rgb.keys() & info.keys() & poses.keys())
     assert len(common) >= 4
     for stamp in common:
         assert {m[stamp].header.frame_id for m in (depth, labels, rgb, info)} == {
@@ -139,6 +143,8 @@ def test_a_plain_subscriber_sees_units_encodings_and_one_header(
         assert np.abs(pixels(depth[stamp]) - (1 + image.mean(axis=-1) / 64)).max() < 0.02, "metres"
         assert np.array_equal(pixels(labels[stamp]), image[..., 0] > 128)
         assert (info[stamp].height, info[stamp].width) == (64, 96)
+        assert poses[stamp].child_frame_id == info[stamp].header.frame_id
+        assert 0.2 < poses[stamp].pose.pose.position.z < 2.5, "of the simulation, above its floor"
         assert info[stamp].k[0] == pytest.approx(96 / 2 / np.tan(np.radians(35)))
         assert 0 < now - stamp[0] - stamp[1] / 1e9 < 20, "stamped with the time of this machine"
 

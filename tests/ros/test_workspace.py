@@ -16,7 +16,8 @@ import yaml
 from ros_helpers import TRANSPORT_VARIABLES
 
 from m2h_runtime import __version__
-from m2h_runtime.ros.parameters import read_settings
+from m2h_runtime.ros.graph_settings import GraphSettings
+from m2h_runtime.ros.parameters import read_all, read_settings
 from m2h_runtime.ros.profiles import load_profile, profile_names
 from m2h_runtime.ros.settings import Settings
 
@@ -45,12 +46,23 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workspace / "install"
 
 
-def run_installed(install: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_installed(
+    install: Path, *arguments: str, node: str = "perception_node"
+) -> subprocess.CompletedProcess[str]:
     """The installed executable with the environment that `setup.sh` gives, by this Python, which has m2h_runtime."""
     environ = {name: value for name, value in os.environ.items() if name not in TRANSPORT_VARIABLES}
-    node = install / "m2h_ros" / "lib" / "m2h_ros" / "perception_node"
+    executable = install / "m2h_ros" / "lib" / "m2h_ros" / node
     return subprocess.run(
-        ["sh", "-c", '. "$0/setup.sh"; exec "$@"', install, sys.executable, node, "--ros-args", *arguments],
+        [
+            "sh",
+            "-c",
+            '. "$0/setup.sh"; exec "$@"',
+            install,
+            sys.executable,
+            executable,
+            "--ros-args",
+            *arguments,
+        ],
         env=environ,
         capture_output=True,
         text=True,
@@ -77,13 +89,23 @@ def test_the_installed_node_runs(install: Path, ros_domain: int, nyu_engine: Pat
     assert "streaming: video" in done.stdout + done.stderr
 
 
+def test_the_installed_graph_node_runs(install: Path, ros_domain: int) -> None:
+    pytest.importorskip("spark_dsg", reason="needs the extra graph")
+    parameters = install / "m2h_ros" / "share" / "m2h_ros" / "config" / "graph.yaml"
+    words = ["-p", "odometry_topic:=/odom", "-p", "label_space:=elsewhere"]
+    done = run_installed(install, "--params-file", str(parameters), *words, node="graph_node")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("m2h_graph: no label space 'elsewhere'; there are ")
+
+
+@pytest.mark.parametrize("node", ["perception_node", "graph_node"])
 def test_the_installed_node_says_in_one_line_that_m2h_runtime_is_missing(
-    install: Path, tmp_path: Path
+    install: Path, tmp_path: Path, node: str
 ) -> None:
     (tmp_path / "m2h_runtime.py").write_text("raise ImportError(\"No module named 'm2h_runtime'\")")
     site = next((install / "m2h_ros" / "lib").glob("python3*/site-packages"))
     done = subprocess.run(
-        [sys.executable, "-m", "m2h_ros.perception_node"],
+        [sys.executable, "-m", f"m2h_ros.{node}"],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{site}"},
         cwd=tmp_path,
         capture_output=True,
@@ -92,7 +114,7 @@ def test_the_installed_node_says_in_one_line_that_m2h_runtime_is_missing(
         timeout=30,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("perception_node: No module named 'm2h_runtime' (Python: ")
+    assert done.stderr.startswith(f"{node}: No module named 'm2h_runtime' (Python: ")
     assert done.stderr.count("\n") == 1
 
 
@@ -118,11 +140,26 @@ def test_each_profile_has_a_parameter_file_that_the_node_accepts(name: str) -> N
 
 
 def test_rviz_shows_topics_of_the_default_profile() -> None:
-    layout = yaml.safe_load((PACKAGE / "rviz" / "m2h.rviz").read_text())
-    shown = {display["Topic"]["Value"] for display in layout["Visualization Manager"]["Displays"]}
+    shown = topics_shown("m2h.rviz")
     published = {output.topic.replace("~", f"/{NODE}") for output in load_profile("default").outputs.values()}
     assert len(shown) == 6
     assert shown <= published
+
+
+def test_rviz_shows_what_the_graph_node_keeps_for_latecomers() -> None:
+    assert topics_shown("graph.rviz") == {"/m2h_graph/markers", "/m2h_graph/mesh"}
+    assert (PACKAGE / "rviz" / "graph.rviz").read_text().count("Transient Local") == 1  # both share it
+
+
+def topics_shown(layout: str) -> set[str]:
+    displays = yaml.safe_load((PACKAGE / "rviz" / layout).read_text())["Visualization Manager"]["Displays"]
+    return {display["Topic"]["Value"] for display in displays if "Topic" in display}
+
+
+def test_the_graph_node_accepts_its_parameter_file_which_names_all_defaults() -> None:
+    raw = yaml.safe_load((PACKAGE / "config" / "graph.yaml").read_text())["/**"]["ros__parameters"]
+    assert set(raw) == set(GraphSettings.__dataclass_fields__)
+    assert read_all(GraphSettings, raw) == (GraphSettings(), [])
 
 
 def calls(tree: ast.AST, name: str) -> list[str]:
@@ -169,11 +206,24 @@ def test_a_launch_file_uses_only_arguments_that_it_declares(path: Path) -> None:
 
 
 def test_what_the_launch_file_hands_to_the_node_are_parameters_of_it() -> None:
-    path = PACKAGE / "launch" / "perception.launch.py"
-    handed = set(tables(ast.parse(path.read_text()))["PARAMETERS"])
-    known = set(Settings.__dataclass_fields__)
-    assert handed <= known
-    assert OF_THE_NODE - {"use_sim_time"} <= known
+    known = tables(ast.parse((PACKAGE / "launch" / "perception.launch.py").read_text()))
+    fields = Settings.__dataclass_fields__
+    assert all(isinstance(fields[name].default, str) for name in known["PARAMETERS"])
+    assert all(isinstance(fields[name].default, bool) for name in known["FLAGS"])
+    assert OF_THE_NODE - {"use_sim_time"} <= set(fields)
+    handed = tables(ast.parse((PACKAGE / "launch" / "graph.launch.py").read_text()))["PARAMETERS"]
+    assert all(isinstance(GraphSettings.__dataclass_fields__[name].default, str) for name in handed)
+
+
+def test_the_aligned_topics_are_those_that_mono_hydra_reads() -> None:
+    aligned = tables(ast.parse((PACKAGE / "launch" / "mono_hydra.launch.py").read_text()))["ALIGNED_TOPICS"]
+    tailored = Settings(align=True, **aligned).tailored(load_profile("mono_hydra_itc"))
+    named = {name: tailored.outputs[name].topic for name in ("depth", "labels", "colors")}
+    assert named == {
+        "depth": "/temporally_aligned/depth",
+        "labels": "/temporally_aligned/labels_argmax",
+        "colors": "/temporally_aligned/semantic",
+    }
 
 
 @pytest.mark.parametrize("name", ["mono_hydra", "hydra", "bag_replay"])
@@ -188,5 +238,9 @@ def test_what_other_launch_files_hand_on_are_arguments_of_perception(name: str) 
         if isinstance(node, ast.Dict)
         for key in node.keys
         if isinstance(key, ast.Constant)
-    } | set(tables(tree).get("PERCEPTION", ()))
+    } | {
+        key
+        for table in ("PERCEPTION", "OF_OTHER_NAMES", "ALIGNED_TOPICS")
+        for key in tables(tree).get(table, ())
+    }
     assert handed <= arguments_of(PACKAGE / "launch" / "perception.launch.py") | {"use_perception"}

@@ -20,6 +20,9 @@ ABSENT = (
     "matplotlib",
     "pynvml",
     "rerun",
+    "scipy",
+    "skimage",
+    "spark_dsg",
 )
 HEAVY = ("numpy", "cv2", "yaml", "rich")
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from m2h_runtime.scene_graph import SceneGraph
     from m2h_runtime.scene_graph.sightings import Sighting
 
-pytest.importorskip("spark_dsg", reason="spark-dsg has wheels for x86-64 only")
 IMAGE = "sensor_msgs/msg/Image"
 
 
@@ -124,6 +123,10 @@ def test_an_engine_walks_through_a_simulation(
         (["--bag", "a.mcap", "--duration", "3"], "--duration goes with --simulate only"),
         (["--simulate", "--true", "--engine", "x"], "choose one"),
         (["--simulate", "--true", "--backend", "openvino"], "--backend goes with an --engine only"),
+        (["--simulate", "--true", "--align"], "--align goes with an --engine only"),
+        (["--bag", "a.mcap", "--align"], "--align goes with an --engine only"),
+        (["--bag", "a.mcap", "--visual-odometry"], "--visual-odometry goes with an --engine only"),
+        (["--simulate", "--visual-odometry"], "--visual-odometry goes with --bag only"),
         (["--simulate", "nowhere", "--true"], "simulation 'nowhere'"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+import spark_dsg
 from house import SPACE
 
 from m2h_runtime.errors import InputError
@@ -17,8 +18,6 @@ from m2h_runtime.scene_graph.page import light
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-spark_dsg = pytest.importorskip("spark_dsg", reason="spark-dsg has wheels for x86-64 only")
 
 
 @pytest.fixture(scope="module")

@@ -291,10 +291,8 @@ def test_a_memory_of_less_than_a_frame_is_an_error() -> None:
 
 
 def test_the_label_space_knows_who_moves() -> None:
-    from m2h_runtime.label_space import load_label_space
-    from m2h_runtime.temporal.settings import MOVING
-    from m2h_runtime.temporal.solid import moving_table
+    from m2h_runtime.label_space import load_label_space, moving_table
 
-    assert np.flatnonzero(moving_table(SPACE, MOVING)).tolist() == [19, 20]
-    assert np.flatnonzero(moving_table(load_label_space("nyudv2_40"), MOVING)).tolist() == [31]
-    assert not moving_table(load_label_space("scannet20"), MOVING).any()
+    assert np.flatnonzero(moving_table(SPACE)).tolist() == [19, 20]
+    assert np.flatnonzero(moving_table(load_label_space("nyudv2_40"))).tolist() == [31]
+    assert not moving_table(load_label_space("scannet20")).any()

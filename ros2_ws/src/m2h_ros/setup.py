@@ -1,4 +1,4 @@
-"""The ament package: one thin node, launch files, parameters, an RViz layout."""
+"""The ament package: two thin nodes, launch files, parameters, RViz layouts."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def files(folder: str) -> tuple[str, list[str]]:
 setup(
     name=PACKAGE,
     version="0.1.0",
-    description="Depth, semantics, surface normals and edges of one camera as ROS 2 topics.",
+    description="Depth, semantics, surface normals and edges of one camera as ROS 2 topics, and a scene graph of them.",
     license="MIT",
     maintainer="m2h-runtime maintainers",
     maintainer_email="maintainers@m2h-runtime.invalid",
@@ -29,5 +29,7 @@ setup(
     ],
     install_requires=["setuptools"],
     zip_safe=True,
-    entry_points={"console_scripts": [f"perception_node = {PACKAGE}.perception_node:main"]},
+    entry_points={
+        "console_scripts": [f"{node} = {PACKAGE}.{node}:main" for node in ("perception_node", "graph_node")]
+    },
 )

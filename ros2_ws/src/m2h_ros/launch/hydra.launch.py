@@ -4,7 +4,9 @@
         image_topic:=/camera/color/image_raw camera_info_topic:=/camera/color/camera_info
 
 `dataset` names Hydra's configuration files; the input in them must be called `camera`. Somebody else sends TF
-odom <- robot <- camera.
+odom <- robot <- camera; without odometry, and if nobody else sends a parent of the camera's frame:
+
+    ros2 launch m2h_ros hydra.launch.py ... visual_odometry:=true robot_frame:=camera_color_optical_frame
 """
 
 from launch import LaunchDescription
@@ -18,6 +20,11 @@ PERCEPTION = {
     "backend": ("", "auto, or a backend's name"),
     "image_topic": ("", "images to read (default: /camera/color/image_raw)"),
     "camera_info_topic": ("", "their CameraInfo (default: /camera/color/camera_info)"),
+    "imu_topic": ("", "sensor_msgs/Imu, for align and visual_odometry"),
+    "odometry_topic": ("", "nav_msgs/Odometry, for align"),
+    "calibration": ("", "Kalibr or camera_info file"),
+    "align": ("", "true: average depth and labels with the frames before"),
+    "visual_odometry": ("", "true: TF odom <- camera from images and depth, for a robot without odometry"),
 }
 HYDRA = {
     "labelspace": ("nyud20_config", "Hydra's label space; the profile hydra publishes nyud20"),

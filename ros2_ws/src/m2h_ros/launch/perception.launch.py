@@ -20,21 +20,32 @@ PARAMETERS = {
     "image_topic": "images to read; sensor_msgs/Image or CompressedImage",
     "camera_info_topic": "their CameraInfo",
     "imu_topic": "sensor_msgs/Imu to hand on",
-    "odometry_topic": "nav_msgs/Odometry for cross-view engines",
+    "odometry_topic": "nav_msgs/Odometry: the camera's poses",
     "calibration": "Kalibr or camera_info file",
     "record": "record inputs and outputs to this .mcap file",
+    "image_depth_topic": "depth output",
+    "label_ids_topic": "label output",
+    "image_semantic_topic": "coloured semantics output",
 }
 """Texts that go to the node if they are given; everything else is in the parameter file."""
+FLAGS = {
+    "align": "average depth and labels with the frames before",
+    "mask_depth_edges": "with align: depth edges become 0, no depth",
+    "visual_odometry": "poses from images and depth, as odometry and on /tf",
+}
+"""true or false, in the same way."""
 
 
 def perception_node(context: LaunchContext) -> list[Node]:
     """The node with what the arguments say."""
     said = {
-        name: LaunchConfiguration(name).perform(context) for name in (*PARAMETERS, "profile", "params_file")
+        name: LaunchConfiguration(name).perform(context)
+        for name in (*PARAMETERS, *FLAGS, "profile", "params_file")
     }
     share = Path(FindPackageShare("m2h_ros").perform(context))
     params_file = said["params_file"] or str(share / "config" / f"{said['profile']}.yaml")
     given = {name: ParameterValue(said[name], value_type=str) for name in PARAMETERS if said[name]}
+    given |= {name: ParameterValue(said[name], value_type=bool) for name in FLAGS if said[name]}
     flags = {
         name: ParameterValue(LaunchConfiguration(name), value_type=bool)
         for name in ("use_sim_time", "autostart")
@@ -65,7 +76,7 @@ def generate_launch_description() -> LaunchDescription:
             ),
             *(
                 DeclareLaunchArgument(name, default_value="", description=description)
-                for name, description in PARAMETERS.items()
+                for name, description in (PARAMETERS | FLAGS).items()
             ),
             DeclareLaunchArgument("use_sim_time", default_value="false", description="follow /clock"),
             DeclareLaunchArgument(

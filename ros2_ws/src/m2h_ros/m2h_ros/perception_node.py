@@ -2,20 +2,12 @@
 
 import sys
 
+from m2h_ros.starting import start
+
 
 def main() -> int:
     """Run the node; returns an exit code only if it cannot be run."""
-    try:
-        from m2h_runtime.ros import node
-    except ImportError as error:
-        sys.stderr.write(
-            f"perception_node: {error} (Python: {sys.executable}); install m2h-runtime for this Python, or build this "
-            "workspace with the Python that has it: README.md of m2h_ros shows how\n"
-        )
-        return 2
-    except KeyboardInterrupt:  # before the node listens to signals
-        return 130
-    return node.command()
+    return start("perception_node", "m2h_runtime.ros.node")
 
 
 if __name__ == "__main__":
