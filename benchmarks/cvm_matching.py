@@ -5,13 +5,15 @@
 The cross-view module compares features at an eighth of the picture's size. What there is to compare is measured without any
 network: patches of 17 x 17 pixels around each cell, their mean taken away and brought to unit length, in the module's own
 cost volume (64 planes, true poses). The best plane's inverse depth is set against the true one. With `--weights` also
-the cost volume of a trained network.
+the cost volume of a trained network, such as those that cvm_simulation.py leaves.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +48,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--weights", type=Path, nargs="*", default=[], help="model.safetensors of m2h-train")
+    parser.add_argument(
+        "--weights",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "FILE"),
+        help="a model.safetensors of m2h-train, and what to call it",
+    )
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(2)
@@ -56,12 +65,12 @@ def main() -> None:
         rows.append({"size": list(size), "features": "patches", **judged(pairs, patches)})
         print(rows[-1], flush=True)
     small = [pair for name in WALKS for pair in pairs_of(name, SIZES[0])]
-    for path in args.weights:
-        rows.append({"size": list(SIZES[0]), "features": path.parent.name, **judged(small, learned(path))})
+    for name, path in args.weights:
+        rows.append({"size": list(SIZES[0]), "features": name, **judged(small, learned(Path(path)))})
         print(rows[-1], flush=True)
     record = {
         "machine": machine.facts(),
-        "command": f"python benchmarks/cvm_matching.py --out {args.out}",
+        "command": f"python {shlex.join(sys.argv)}",
         "rows": rows,
     }
     args.out.write_text(json.dumps(record, indent=1) + "\n")
