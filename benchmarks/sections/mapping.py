@@ -9,7 +9,6 @@ from m2h_runtime.bench.mapping_tables import PAPER_NOTE, mapping_table, pooled
 from sections.common import at_least, at_most, command, load, machine, table
 
 MOST_ME_M, LEAST_ROOMS, LEAST_OBJECTS, LEAST_HZ = 0.03, 0.8, 0.6, 10.0
-SOURCES = {"memory": "pictures from memory", "renderer": "the simulation renders them meanwhile"}
 
 
 def section() -> list[str]:
@@ -60,11 +59,13 @@ def goals(truth: dict[str, Any]) -> list[str]:
 
 def chain(found: dict[str, Any]) -> list[str]:
     """The rate of the real pipeline."""
+    reached = at_least(found["memory"]["fps"], LEAST_HZ)
     return [
         "### From camera to graph",
         "",
         f"The real pipeline on {found['walk']}: engine, temporal alignment, and a graph sink that maps every fifth of a second"
-        " of the walk and makes a graph every two; as fast as it goes. The goal is 10 Hz on two cores. Milliseconds are means"
+        " of the walk and makes a graph every two; as fast as it goes. The goal is 10 Hz on two cores; the renderer, which a"
+        " robot does not have, is not part of it. Milliseconds are means"
         " over all frames; the sink has a thread of its own, and its graphs are in its mean. CPU: of the whole process on all"
         " cores, without the renderer's.",
         "",
@@ -79,16 +80,18 @@ def chain(found: dict[str, Any]) -> list[str]:
                 "graph sink ms",
                 "goal",
             ],
-            (_chain_row(title, found[key]) for key, title in SOURCES.items()),
+            (
+                [*_chain_row(found["memory"], "pictures from memory"), f"≥ {LEAST_HZ:g}: {reached}"],
+                [*_chain_row(found["renderer"], "the simulation renders them meanwhile"), ""],
+            ),
         ),
     ]
 
 
-def _chain_row(title: str, row: dict[str, Any]) -> list[str]:
+def _chain_row(row: dict[str, Any], title: str) -> list[str]:
     return [
         title,
         f"{row['fps']:.1f}",
         f"{row['cpu_ms']:.0f}",
         *(f"{milliseconds:.1f}" for milliseconds in row["stages_ms"].values()),
-        f"≥ {LEAST_HZ:g}: {at_least(row['fps'], LEAST_HZ)}",
     ]

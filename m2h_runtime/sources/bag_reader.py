@@ -90,13 +90,13 @@ class BagReader:
         self, topics: Collection[str], on_loss: Callable[[str], None]
     ) -> Iterator[tuple[Any, int, bytes]]:
         connections = [c for c in self._reader.connections if c.topic in topics]
+        if not connections:  # of which rosbags would read all
+            return
         last_ns, step_ns = self._reader.start_time, STEP_NS
         start_ns: int | None = None
         error: Exception | None = None
         found = False
-        while connections and (
-            start_ns is None or start_ns < self._reader.end_time
-        ):  # of none, rosbags reads all
+        while start_ns is None or start_ns < self._reader.end_time:
             try:
                 for connection, log_ns, data in self._reader.messages(connections, start=start_ns):
                     last_ns, step_ns, error, found = log_ns, STEP_NS, None, True
