@@ -25,7 +25,8 @@ def section() -> list[str]:
         f" (`{result['engine']['folder']}`, {result['engine']['choice'].partition(':')[0]}) was not trained on, {width}x{height}"
         " at 10 FPS, true poses, every second frame mapped. ME and SD: distance of the reconstructed surface from the true"
         " one, mean and standard deviation; P / R: precision and recall. How they are measured:"
-        " [mapping](mapping.md#how-good-it-is), [scene graph](scene-graph.md#how-good-it-is). FPS: everything in one thread.",
+        " [mapping](mapping.md#how-good-it-is), [scene graph](scene-graph.md#how-good-it-is). FPS: everything in one thread, on"
+        " a machine that others used meanwhile; compare within a walk.",
         *command(result),
         *_walks("All walks together", everything),
         PAPER_NOTE,

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for shapes
+sys.path.append(str(Path(__file__).parent))  # for shapes, at the end: `import conftest` means the one above
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 for folder in (Path(__file__).parent, Path(__file__).parents[1] / "mapping"):
-    sys.path.insert(0, str(folder))  # for house and shapes
+    sys.path.append(str(folder))  # for house and shapes, at the end: `import conftest` means the one above
 
 if TYPE_CHECKING:
     from m2h_runtime.scene_graph import SceneGraphBuilder

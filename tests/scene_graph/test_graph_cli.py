@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 from house import CAMERA, SPACE, sighting, walk
 
-from m2h_runtime.cli.graph import main
+from m2h_runtime.cli.graph import build_parser, main
 from m2h_runtime.errors import SinkError
 from m2h_runtime.frame import Frame
 from m2h_runtime.perception import Perception
@@ -21,11 +24,10 @@ from m2h_runtime.sinks.base import Observation
 from m2h_runtime.sinks.mcap_file import McapSink
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from m2h_runtime.scene_graph import SceneGraph
     from m2h_runtime.scene_graph.sightings import Sighting
 
+ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "sensor_msgs/msg/Image"
 
 
@@ -189,6 +191,16 @@ def test_the_sink_leaves_out_frames_without_a_pose_and_says_so(caplog: pytest.Lo
     assert "no pose" in caplog.messages[0]
     with pytest.raises(SinkError, match="nothing was mapped: 6 frames had no pose"):
         sink.close()
+
+
+def test_the_commands_of_the_page_are_understood() -> None:
+    page = (ROOT / "docs" / "scene-graph.md").read_text(encoding="utf-8")
+    commands = re.findall(r"m2h-graph (-.*)$", page, re.MULTILINE)
+    assert len(commands) >= 4
+    for line in commands:
+        build_parser().parse_args(shlex.split(line))
+    options = set(re.findall(r"--[a-z][a-z-]+", build_parser().format_help())) - {"--help"}
+    assert options <= set(re.findall(r"--[a-z][a-z-]+", page))
 
 
 def test_health_can_be_told(capsys: pytest.CaptureFixture[str]) -> None:
