@@ -60,6 +60,7 @@ def test_a_comparison_that_cannot_fail_is_refused() -> None:
     assert proof(twin, picture(0), twin(picture(0)), "fp32")["problems"] == []
 
 
+@pytest.mark.slow  # five processes in turn
 def test_a_whole_run_writes_rows_peaks_and_keeps_other_networks(
     engines: Path, tmp_path: Path, script: Script
 ) -> None:

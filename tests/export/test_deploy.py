@@ -106,7 +106,9 @@ UNUSED = re.compile(r"cross_task\.real|post\.(depth|sem_seg)\.|\.out_conv\.|tail
 """What the deploy form holds and does not compute with (its part is multiplied into another weight), and the mask."""
 
 
-@pytest.mark.parametrize(("network", "every"), [("m2h-nano", 6), ("m2h", 100)])
+@pytest.mark.parametrize(
+    ("network", "every"), [("m2h-nano", 6), pytest.param("m2h", 100, marks=pytest.mark.slow)]
+)
 def test_one_damaged_weight_is_seen(network: str, every: int) -> None:
     """Each of many weights of the deploy form in turn, 20 % noise on it."""
     size = (57, 71)

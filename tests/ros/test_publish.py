@@ -225,5 +225,5 @@ def test_a_fresh_sink_publishes_where_one_was_closed(
     RosSink(session.node, load_profile()).close()
     sink = RosSink(session.node, load_profile())
     reader = receiver(sink, ["depth"], "--frames", "2")
-    stream(engine, sink, 2, size=SIZE)
+    stream(engine, sink, 2, 0.35, size=SIZE)  # a queue of one: see above
     assert reader.result()["accepted"] == stamps(2)
